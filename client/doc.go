@@ -1,0 +1,2 @@
+// Package client asks a sessiond authority whether a session is good.
+package client

@@ -1,0 +1,2 @@
+// Package interceptors guards gRPC and net/http servers with sessiond sessions.
+package interceptors
