@@ -15,7 +15,8 @@
 //   - A header over [Config.MaxBytes] is refused with [ErrTooLarge].
 //   - With an issuer up to 1.4, an Authorization value that holds a space or a
 //     tab after "Bearer " was taken off is read as another scheme, not as a bare
-//     token. Such an issuer signs "Basic dXNlcjpw" itself and looks it up.
+//     token, and the word "Bearer" alone as no credential. Such an issuer signs
+//     "Basic dXNlcjpw" itself and looks it up.
 //
 // Work is linear in the size of the input. Signatures are compared in constant
 // time. No error, and nothing else that this package returns but
