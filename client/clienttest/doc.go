@@ -1,0 +1,10 @@
+// Package clienttest provides an authority for tests: the real client talks gRPC
+// to it, in memory.
+//
+//	authority := clienttest.New(t)
+//	cookie := authority.Add(client.Session{User: client.User{ID: "alice"}})
+//	guard, err := interceptors.New(authority.Client())
+//
+// The fake decides as the real authority does on what it knows; [RunContract]
+// holds both to that. It is not for production: its secret is public.
+package clienttest

@@ -1,0 +1,98 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+// Observer is told how validations ended, for metrics and logs. It runs in the
+// caller's goroutine before the call returns, so it must be quick, and it must be
+// safe for concurrent use.
+type Observer func(ctx context.Context, o Observation)
+
+// Observation is the end of one validation. It never holds a credential.
+type Observation struct {
+	// Method is the guarded method: the full name of the gRPC method, or the
+	// path of the HTTP request (which anybody can choose: no metric label).
+	// Empty where a Client observes.
+	Method string
+	// Outcome is how it ended.
+	Outcome Outcome
+	// Reason is why, for OutcomeRefused and OutcomeAnonymous; for
+	// OutcomeForbidden it is the guard's rule.
+	Reason Reason
+	// Source says who decided. Empty where a guard observes.
+	Source Source
+	// Duration is the time it took.
+	Duration time.Duration
+	// Err is the error of the call, nil for OutcomeAccepted.
+	Err error
+}
+
+// Outcome is how a validation ended.
+type Outcome string
+
+// The outcomes. The last two come from guards only.
+const (
+	// OutcomeAccepted: the session is good.
+	OutcomeAccepted Outcome = "accepted"
+	// OutcomeRefused: the credential is not.
+	OutcomeRefused Outcome = "refused"
+	// OutcomeUnavailable: the authority did not decide.
+	OutcomeUnavailable Outcome = "unavailable"
+	// OutcomeAborted: the caller's deadline passed, or it went away.
+	OutcomeAborted Outcome = "aborted"
+	// OutcomeAnonymous: the method went on without a session, which it may.
+	OutcomeAnonymous Outcome = "anonymous"
+	// OutcomeForbidden: the session is good, and not good enough for the method.
+	OutcomeForbidden Outcome = "forbidden"
+)
+
+// Source says who decided.
+type Source string
+
+// The sources.
+const (
+	// SourceLocal: the client, without asking.
+	SourceLocal Source = "local"
+	// SourceAuthority: the authority was asked.
+	SourceAuthority Source = "authority"
+)
+
+// OutcomeOf returns the outcome of a validation that ended with err.
+func OutcomeOf(err error) Outcome {
+	switch {
+	case err == nil:
+		return OutcomeAccepted
+	case errors.Is(err, ErrNoCredential), errors.Is(err, ErrInvalid):
+		return OutcomeRefused
+	case isContextError(err):
+		return OutcomeAborted
+	default:
+		return OutcomeUnavailable
+	}
+}
+
+// Stats counts the credentials a Client has validated since New.
+type Stats struct {
+	// Calls is how many there were.
+	Calls uint64
+	// Refusals is how many of them were refused.
+	Refusals uint64
+	// Unavailable is how many of them the authority did not decide.
+	Unavailable uint64
+}
+
+type counters struct{ calls, refusals, unavailable atomic.Uint64 }
+
+func (c *counters) count(outcome Outcome) {
+	c.calls.Add(1)
+	switch outcome {
+	case OutcomeRefused:
+		c.refusals.Add(1)
+	case OutcomeUnavailable:
+		c.unavailable.Add(1)
+	}
+}
