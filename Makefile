@@ -1,0 +1,98 @@
+# Every target works in a fresh clone. CI runs these and nothing else (.ci/run).
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := help
+
+# Tools are pinned in tools/<tool>.mod, away from go.mod. Each variable may name
+# an installed binary instead, which saves the first build of that tool.
+BUF ?= go tool -modfile=tools/buf.mod buf
+GOLANGCI_LINT ?= go tool -modfile=tools/golangci-lint.mod golangci-lint
+GOVULNCHECK ?= go tool -modfile=tools/govulncheck.mod govulncheck
+BENCHSTAT ?= go tool -modfile=tools/benchstat.mod benchstat
+
+# The race detector needs cgo, which Go turns off where there is no C compiler.
+RACE ?= $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+VECTORS ?= server/internal/vectors/testdata/better-auth
+FUZZTIME ?= 30s
+COUNT ?= 8
+BASELINE := proto/baseline.binpb
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## Run the authority on an embedded database with a demo session (Ctrl-C ends it)
+	@exec bin/sessiond serve --dev # not "go run", which reports a clean end on Ctrl-C as an error
+
+.PHONY: build
+build: ## Build bin/sessiond
+	go build -trimpath -o bin/sessiond ./server/cmd/sessiond
+
+.PHONY: prepare
+prepare: ## Find or install what the tests need; says what it installs, never sudo unasked
+	@tools/prepare
+
+.PHONY: test
+test: prepare ## Run every test, the end-to-end story and the vectors included
+	@$(if $(RACE),,echo "test: no C compiler found, so the race detector is off")
+	go vet ./...
+	@start=$$SECONDS; go test $(RACE) ./... && echo "test: all packages passed in $$((SECONDS - start)) s" || \
+		{ echo "test: FAILED; see the lines that begin with FAIL or ---" >&2; exit 1; }
+
+.PHONY: e2e
+e2e: prepare ## Run the end-to-end story: real Better Auth, authority and workers
+	go test -count=1 -v ./examples/...
+
+.PHONY: vectors
+vectors: ## Compare our verdicts with Better Auth's own (VECTORS=folder)
+	SESSIOND_VECTORS="$(abspath $(VECTORS))" go test -count=1 -run '^TestVectors$$' -v ./server/internal/vectors
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target in turn (FUZZTIME=30s each)
+	@tools/fuzz $(FUZZTIME)
+
+.PHONY: lint
+lint: ## Run golangci-lint and buf lint
+	$(GOLANGCI_LINT) run ./...
+	$(BUF) lint
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities (needs the network: vuln.go.dev)
+	$(GOVULNCHECK) ./...
+
+.PHONY: generate
+generate: ## Generate gen/ from proto/, and whatever go:generate names
+	$(BUF) generate
+	go generate ./...
+
+.PHONY: check
+check: ## Check go.mod, formatting, generated code, the contract and the imports
+	go mod tidy -diff
+	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
+		[[ -z $$files ]] || { printf 'not formatted (run gofmt -w):\n%s\n' "$$files" >&2; exit 1; }
+	@$(MAKE) generate
+	@git diff --exit-code -- gen || { echo "check: gen/ is not what proto/ generates; commit the result of make generate" >&2; exit 1; }
+	@new=$$(git ls-files --others --exclude-standard -- gen); \
+		[[ -z $$new ]] || { printf 'check: generated but not committed:\n%s\n' "$$new" >&2; exit 1; }
+	$(BUF) lint
+	$(BUF) breaking --against $(BASELINE)
+	go test ./internal/archtest
+
+.PHONY: baseline
+baseline: ## At a release only: make today's contract the one not to break
+	$(BUF) build -o $(BASELINE)
+
+.PHONY: bench
+bench: ## Run the benchmarks COUNT times and summarise build/bench.txt
+	@mkdir -p build
+	@packages=$$(tools/targets Benchmark | cut -d' ' -f1 | uniq); \
+		[[ -n $$packages ]] || { echo "bench: no benchmarks found" >&2; exit 1; }; \
+		go test -run '^$$' -bench . -benchmem -count=$(COUNT) -p 1 $$packages | tee build/bench.txt
+	$(BENCHSTAT) build/bench.txt
+
+.PHONY: load
+load: build ## Load a running authority and its rivals (server/bench/load.sh)
+	server/bench/load.sh
