@@ -5,6 +5,18 @@ import (
 	"unicode/utf8"
 )
 
+// Decode returns what the issuer reads from a cookie value as it stands in the
+// header ([Find] returns it): trimmed, unquoted, percent-decoded once. It is the
+// inverse of [Encode]. Header bytes above ASCII are taken as Latin-1; the result
+// is UTF-8.
+func Decode(value string) string {
+	value = unquote(trim(value))
+	if !needsDecoding(value) {
+		return value
+	}
+	return string(appendDecoded(nil, value))
+}
+
 // unquote drops the first and the last byte of a value that starts with a double
 // quote, whatever the last one is. So does the issuer.
 func unquote(value string) string {

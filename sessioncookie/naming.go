@@ -39,6 +39,13 @@ func (n Naming) SessionData() string {
 	return n.scheme() + n.prefix() + ".session_data"
 }
 
+// DontRemember returns the name of the cookie that marks a session signed in with
+// rememberMe off; the issuer never refreshes it. A custom name of the session
+// token does not apply to it.
+func (n Naming) DontRemember() string {
+	return n.scheme() + n.prefix() + ".dont_remember"
+}
+
 func (n Naming) scheme() string {
 	if n.Secure {
 		return securePrefix

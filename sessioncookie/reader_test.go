@@ -292,6 +292,26 @@ func TestFind(t *testing.T) {
 	}
 }
 
+func TestDecode(t *testing.T) {
+	tests := []struct{ value, want string }{
+		{"", ""},
+		{"plain", "plain"},
+		{"a%2Fb", "a/b"},
+		{" \"a%20b\" ", "a b"},
+		{"\"ab", "a"},
+		{"%E2%82%AC \xe9", "\u20ac \u00e9"},
+		{"%41%zz", "%41%zz"},
+		{"%41%ED%A0%80", "%41%ED%A0%80"},
+		{"%2541", "%41"},
+		{"a+b", "a+b"},
+	}
+	for _, tt := range tests {
+		if got := sessioncookie.Decode(tt.value); got != tt.want {
+			t.Errorf("Decode(%q) = %q, want %q", tt.value, got, tt.want)
+		}
+	}
+}
+
 func TestInspect(t *testing.T) {
 	header := `theme=dark; ` + cookieOf(testName, testToken, testSecret) + `; q="a.b.c"; ` +
 		testName + `_multi-` + testToken + `=x; ` + testToken + `.` + strings.Repeat("A", 43) + `=; caf` + "\xe9" + `=1; ` +

@@ -1,0 +1,323 @@
+package sessiondata
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxDepth bounds recursion over a payload.
+const maxDepth = 1000
+
+var (
+	errTooDeep = errors.New("sessiondata: JSON is nested too deeply")
+	errSyntax  = errors.New("sessiondata: not JSON")
+)
+
+type kind int
+
+const (
+	kindUndefined kind = iota
+	kindNull
+	kindBool
+	kindNumber
+	kindString
+	kindDate // a string that the issuer turns into a Date when it parses
+	kindArray
+	kindObject
+)
+
+// value is a parsed JSON value as JavaScript holds it: encoding/json forgets the
+// order of keys, and the signature depends on it.
+type value struct {
+	kind   kind
+	bool   bool
+	number float64
+	text   string // of a string, and of a Date as it is written again
+	array  []value
+	object *object
+}
+
+type object struct {
+	keys   []string
+	values map[string]value
+}
+
+// set puts a key last, or changes it where it is. An undefined value is kept, and
+// left out in writing.
+func (o *object) set(key string, v value) {
+	if o.values == nil {
+		o.values = map[string]value{}
+	}
+	if _, ok := o.values[key]; !ok {
+		o.keys = append(o.keys, key)
+	}
+	o.values[key] = v
+}
+
+// get returns a property; undefined for all but objects.
+func (v value) get(key string) value {
+	if v.kind != kindObject {
+		return value{}
+	}
+	return v.object.values[key]
+}
+
+func (v value) falsy() bool {
+	switch v.kind {
+	case kindUndefined, kindNull:
+		return true
+	case kindBool:
+		return !v.bool
+	case kindNumber:
+		return v.number == 0
+	case kindString:
+		return v.text == ""
+	default:
+		return false
+	}
+}
+
+// parseJSON parses one JSON text as the issuer does, who reads bytes as UTF-8
+// with replacement characters and turns ISO 8601 strings into dates.
+func parseJSON(text []byte) (value, error) {
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	if !json.Valid(text) {
+		return value{}, errSyntax
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	return readValue(d, 0)
+}
+
+func readValue(d *json.Decoder, depth int) (value, error) {
+	if depth > maxDepth {
+		return value{}, errTooDeep
+	}
+	token, err := d.Token()
+	if err != nil {
+		return value{}, errSyntax
+	}
+	switch t := token.(type) {
+	case nil:
+		return value{kind: kindNull}, nil
+	case bool:
+		return value{kind: kindBool, bool: t}, nil
+	case json.Number:
+		n, err := t.Float64()
+		if err != nil && !math.IsInf(n, 0) {
+			return value{}, errSyntax
+		}
+		return value{kind: kindNumber, number: n}, nil
+	case string:
+		if iso, ok := revive(t); ok {
+			return value{kind: kindDate, text: iso}, nil
+		}
+		return value{kind: kindString, text: t}, nil
+	case json.Delim:
+		if t == '[' {
+			return readArray(d, depth)
+		}
+		return readObject(d, depth)
+	default:
+		return value{}, errSyntax
+	}
+}
+
+func readArray(d *json.Decoder, depth int) (value, error) {
+	v := value{kind: kindArray}
+	for d.More() {
+		element, err := readValue(d, depth+1)
+		if err != nil {
+			return value{}, err
+		}
+		v.array = append(v.array, element)
+	}
+	if _, err := d.Token(); err != nil {
+		return value{}, errSyntax
+	}
+	return v, nil
+}
+
+func readObject(d *json.Decoder, depth int) (value, error) {
+	v := value{kind: kindObject, object: &object{}}
+	for d.More() {
+		token, err := d.Token()
+		key, ok := token.(string)
+		if err != nil || !ok {
+			return value{}, errSyntax
+		}
+		member, err := readValue(d, depth+1)
+		if err != nil {
+			return value{}, err
+		}
+		v.object.set(key, member)
+	}
+	if _, err := d.Token(); err != nil {
+		return value{}, errSyntax
+	}
+	return v, nil
+}
+
+// revive returns the text that JavaScript writes for the Date that the issuer
+// makes of a string like "2026-01-31T10:00:00Z" or with a fraction of a second;
+// ok is false for any other string.
+func revive(s string) (iso string, ok bool) {
+	const shape = "0000-00-00T00:00:00"
+	if len(s) < len(shape)+1 || s[len(s)-1] != 'Z' {
+		return "", false
+	}
+	for i := range len(shape) {
+		if digit := s[i] >= '0' && s[i] <= '9'; digit != (shape[i] == '0') || (!digit && s[i] != shape[i]) {
+			return "", false
+		}
+	}
+	millis := 0
+	if fraction := s[len(shape) : len(s)-1]; fraction != "" {
+		digits, dotted := strings.CutPrefix(fraction, ".")
+		if !dotted || digits == "" || strings.Trim(digits, "0123456789") != "" {
+			return "", false
+		}
+		millis = number((digits + "00")[:3])
+	}
+	year, month, day := number(s[0:4]), number(s[5:7]), number(s[8:10])
+	hour, minute, second := number(s[11:13]), number(s[14:16]), number(s[17:19])
+	endOfDay := hour == 24 && minute == 0 && second == 0 && millis == 0
+	if month < 1 || month > 12 || day < 1 || day > 31 || (hour > 23 && !endOfDay) || minute > 59 || second > 59 {
+		return "", false
+	}
+	// Like JavaScript's, Go's calendar carries 31 February over into March.
+	t := time.Date(year, time.Month(month), day, hour, minute, second, millis*int(time.Millisecond), time.UTC)
+	return t.Format("2006-01-02T15:04:05.000Z"), true
+}
+
+// number reads decimal digits, which the caller has checked.
+func number(digits string) int {
+	n := 0
+	for i := range len(digits) {
+		n = 10*n + int(digits[i]-'0')
+	}
+	return n
+}
+
+// appendJSON writes v as JSON.stringify does.
+func (v value) appendJSON(dst []byte) []byte {
+	switch v.kind {
+	case kindBool:
+		return strconv.AppendBool(dst, v.bool)
+	case kindNumber:
+		return appendNumber(dst, v.number)
+	case kindString, kindDate:
+		return appendString(dst, v.text)
+	case kindArray:
+		dst = append(dst, '[')
+		for i, element := range v.array {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = element.appendJSON(dst)
+		}
+		return append(dst, ']')
+	case kindObject:
+		dst = append(dst, '{')
+		first := true
+		for _, key := range v.object.ordered() {
+			member := v.object.values[key]
+			if member.kind == kindUndefined {
+				continue
+			}
+			if !first {
+				dst = append(dst, ',')
+			}
+			first = false
+			dst = append(appendString(dst, key), ':')
+			dst = member.appendJSON(dst)
+		}
+		return append(dst, '}')
+	default:
+		return append(dst, "null"...)
+	}
+}
+
+// ordered returns the keys as JavaScript lists them: array indexes first, in
+// ascending order, then the others as they came.
+func (o *object) ordered() []string {
+	keys := slices.Clone(o.keys)
+	slices.SortStableFunc(keys, func(a, b string) int {
+		i, aIndex := arrayIndex(a)
+		j, bIndex := arrayIndex(b)
+		switch {
+		case aIndex && bIndex:
+			return int(i - j)
+		case aIndex:
+			return -1
+		case bIndex:
+			return 1
+		default:
+			return 0
+		}
+	})
+	return keys
+}
+
+// arrayIndex reports whether key is the plain decimal form of a number below
+// 2^32-1.
+func arrayIndex(key string) (n int64, ok bool) {
+	if len(key) > 10 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(key, 10, 64)
+	return n, err == nil && n >= 0 && n < math.MaxUint32 && strconv.FormatInt(n, 10) == key
+}
+
+// appendNumber writes the shortest form that reads back the same, with an
+// exponent from 1e21 on and below 1e-6.
+func appendNumber(dst []byte, f float64) []byte {
+	switch abs := math.Abs(f); {
+	case math.IsInf(f, 0):
+		return append(dst, "null"...)
+	case f == 0:
+		return append(dst, '0') // JavaScript writes -0 without its sign
+	case abs >= 1e-6 && abs < 1e21:
+		return strconv.AppendFloat(dst, f, 'f', -1, 64)
+	}
+	text := strconv.FormatFloat(f, 'e', -1, 64)
+	// Go pads the exponent to two digits, JavaScript does not.
+	if n := len(text); text[n-2] == '0' && (text[n-3] == '-' || text[n-3] == '+') {
+		text = text[:n-2] + text[n-1:]
+	}
+	return append(dst, text...)
+}
+
+func appendString(dst []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	for i := range len(s) {
+		switch c := s[i]; c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\b':
+			dst = append(dst, '\\', 'b')
+		case '\f':
+			dst = append(dst, '\\', 'f')
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		case '\r':
+			dst = append(dst, '\\', 'r')
+		case '\t':
+			dst = append(dst, '\\', 't')
+		default:
+			if c < ' ' {
+				dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+			} else {
+				dst = append(dst, c)
+			}
+		}
+	}
+	return append(dst, '"')
+}
