@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -37,6 +38,9 @@ func (r reader) value(c cell, oid uint32, format int16, raw []byte) (store.Attri
 	var err error
 	switch c.kind {
 	case store.KindString, store.KindJSON:
+		if !utf8.Valid(raw) { // possible where the database's encoding is SQL_ASCII
+			err = errForm
+		}
 		v.Text = string(raw)
 	case store.KindTime:
 		v.Time, err = r.instant(c, oid, format, raw)

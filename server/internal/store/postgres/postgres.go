@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -85,7 +84,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	switch {
 	case c.ConnectTimeout > 0:
 		pc.ConnConfig.ConnectTimeout = c.ConnectTimeout
-	case pc.ConnConfig.ConnectTimeout == 0 || pc.ConnConfig.ConnectTimeout == pgxDefaultConnectTimeout:
+	case pc.ConnConfig.ConnectTimeout == 0:
 		pc.ConnConfig.ConnectTimeout = DefaultConnectTimeout
 	}
 	if pc.ConnConfig.RuntimeParams["application_name"] == "" {
@@ -156,7 +155,7 @@ func (s *Store) Lookup(ctx context.Context, tokens []string) ([]store.Record, er
 	records := make([]store.Record, len(tokens))
 	asked := make([]string, 0, len(tokens))
 	for _, t := range tokens {
-		if storable(t) {
+		if schema.Storable(t) {
 			asked = append(asked, t)
 		}
 	}
@@ -177,17 +176,6 @@ func (s *Store) Lookup(ctx context.Context, tokens []string) ([]store.Record, er
 		records[i] = found[t]
 	}
 	return records, nil
-}
-
-// storable reports whether a text column can hold token at all. PostgreSQL
-// refuses a whole statement for a parameter that it cannot.
-func storable(token string) bool {
-	for i := range len(token) {
-		if token[i] == 0 {
-			return false
-		}
-	}
-	return utf8.ValidString(token)
 }
 
 // query reads the rows of tokens into found. Rows that the database's collation
@@ -265,6 +253,3 @@ func (s *Store) Close() error {
 	}
 	return nil
 }
-
-// pgxDefaultConnectTimeout is what the parser sets where the DSN says nothing.
-const pgxDefaultConnectTimeout = 2 * time.Minute
