@@ -9,7 +9,8 @@ import (
 )
 
 // Credential is what a caller presented, not yet verified. The zero Credential
-// means that nothing was presented. It prints redacted.
+// means that nothing was presented. It prints redacted, but for one place where
+// fmt asks nobody: in an unexported field of a struct that is printed.
 type Credential struct {
 	form                  form
 	cookie, authorization string // formHeaders

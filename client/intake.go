@@ -29,7 +29,10 @@ type intake struct {
 	base      time.Time
 }
 
-const maxInstances = 32
+const (
+	maxInstances = 32
+	maxFetches   = 3
+)
 
 func newIntake(answer *sessiondv1.GetIntakeResponse, sentAt time.Time) *intake {
 	in := &intake{
@@ -140,11 +143,16 @@ func (s *intakeSource) refresh(ctx context.Context) (*intake, error) {
 	}
 }
 
-// refreshFor fetches the intake because an unknown instance answered. The second
-// fetch is for the case that the first was on its way before that answer came.
+// refreshFor fetches the intake because an unknown instance answered. Once is
+// enough on one connection, unless a fetch was on its way before that answer
+// came. Behind a balancer that spreads calls it takes a few to meet the instance;
+// one that is never met is believed to be like the others.
 func (s *intakeSource) refreshFor(ctx context.Context, instance string) (*intake, error) {
 	in, err := s.refresh(ctx)
-	if err == nil && !in.knows(instance) {
+	for range maxFetches - 1 {
+		if err != nil || in.knows(instance) {
+			break
+		}
 		in, err = s.refresh(ctx)
 	}
 	return in, err
