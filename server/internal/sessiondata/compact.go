@@ -23,12 +23,7 @@ func (c *Checker) checkCompact(data string) verdict {
 	case err != nil || payload.falsy():
 		return ignored
 	}
-	signed := &object{}
-	if session := payload.get("session"); session.kind == kindObject {
-		signed = session.object
-	} else if session.kind == kindString || session.kind == kindArray {
-		return unverified
-	}
+	signed := payload.get("session").spread()
 	signed.set("expiresAt", payload.get("expiresAt"))
 
 	var signature []byte

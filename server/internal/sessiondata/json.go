@@ -68,6 +68,28 @@ func (v value) get(key string) value {
 	return v.object.values[key]
 }
 
+// spread is {...v}: the properties of an object, the elements of an array and the
+// characters of a string by their index, nothing of anything else. Characters
+// beyond U+FFFF count as one here; the issuer never signs a string.
+func (v value) spread() *object {
+	o := &object{}
+	switch v.kind {
+	case kindObject:
+		for _, key := range v.object.keys {
+			o.set(key, v.object.values[key])
+		}
+	case kindArray:
+		for i, element := range v.array {
+			o.set(strconv.Itoa(i), element)
+		}
+	case kindString:
+		for i, c := range []rune(v.text) {
+			o.set(strconv.Itoa(i), value{kind: kindString, text: string(c)})
+		}
+	}
+	return o
+}
+
 func (v value) falsy() bool {
 	switch v.kind {
 	case kindUndefined, kindNull:

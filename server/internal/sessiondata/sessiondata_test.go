@@ -1,0 +1,176 @@
+package sessiondata_test
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sessiond/sessiond/server/internal/sessiondata"
+	"github.com/sessiond/sessiond/sessioncookie"
+)
+
+const (
+	testName   = "better-auth.session_data"
+	testSecret = "a secret of the tests, which no deployment has"
+)
+
+func mustChecker(t testing.TB, version sessioncookie.Version, strategy string) *sessiondata.Checker {
+	t.Helper()
+	c, err := sessiondata.New(sessiondata.Config{
+		Name: testName, Strategy: strategy, Version: version, Secrets: []string{testSecret},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func mac(text string) string {
+	h := hmac.New(sha256.New, []byte(testSecret))
+	h.Write([]byte(text))
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+func encode(text string) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(text))
+}
+
+func TestNewRefuses(t *testing.T) {
+	secrets := []string{testSecret}
+	tests := []struct {
+		name string
+		cfg  sessiondata.Config
+		want string
+	}{
+		{"no name", sessiondata.Config{Secrets: secrets}, "Name"},
+		{"no secret", sessiondata.Config{Name: testName}, "Secrets"},
+		{"empty secret", sessiondata.Config{Name: testName, Secrets: []string{""}}, "Secrets"},
+		{"strategy", sessiondata.Config{Name: testName, Secrets: secrets, Strategy: "xml"}, "compact, jwt or jwe"},
+		{"version", sessiondata.Config{Name: testName, Secrets: secrets, Version: 200}, "Version 200"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := sessiondata.New(tt.cfg); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got error %v, want one that says %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestCompactText checks the text that the signature is over: the payload parsed
+// and written again by JavaScript's rules.
+func TestCompactText(t *testing.T) {
+	tests := []struct{ name, payload, signed string }{
+		{"as written", `"session":{"a":1},"expiresAt":5`, `{"a":1,"expiresAt":5}`},
+		{"white space", ` "session" : { "a" : [ 1 , 2 ] } , "expiresAt":5`, `{"a":[1,2],"expiresAt":5}`},
+		{"order of keys", `"session":{"b":1,"10":2,"2":3,"a":4,"01":5},"expiresAt":5`, `{"2":3,"10":2,"b":1,"a":4,"01":5,"expiresAt":5}`},
+		{"key twice", `"session":{"a":1,"b":2,"a":3},"expiresAt":5`, `{"a":3,"b":2,"expiresAt":5}`},
+		{"expiresAt inside", `"session":{"expiresAt":1,"a":2},"expiresAt":5`, `{"expiresAt":5,"a":2}`},
+		{"no expiresAt", `"session":{"a":1}`, `{"a":1}`},
+		{"no session", `"expiresAt":5`, `{"expiresAt":5}`},
+		{"numbers", `"session":{"a":[1.50,1e3,-0,1E21,1e-7,123456789012345678901,1e999]}`, `{"a":[1.5,1000,0,1e+21,1e-7,123456789012345680000,null]}`},
+		{"escapes", `"session":{"a":"\u0041\/\u2028<\u007f\u0001\n\u00e9"}`, "{\"a\":\"A/\u2028<\x7f\\u0001\\n\u00e9\"}"},
+		{"dates", `"session":{"a":"2026-01-31T10:00:00Z","b":"2026-02-31T24:00:00.000Z"}`, `{"a":"2026-01-31T10:00:00.000Z","b":"2026-03-04T00:00:00.000Z"}`},
+		{"no dates", `"session":{"a":"2026-13-31T10:00:00Z","b":"2026-01-31 10:00:00Z"}`, `{"a":"2026-13-31T10:00:00Z","b":"2026-01-31 10:00:00Z"}`},
+	}
+	c := mustChecker(t, sessioncookie.V1_4, "")
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			good := testName + "=" + encode(`{`+tt.payload+`,"signature":"`+mac(tt.signed)+`"}`)
+			if c.Rejects(good, recordedAt) {
+				t.Errorf("signature over %s does not verify", tt.signed)
+			}
+			bad := testName + "=" + encode(`{`+tt.payload+`,"signature":"`+mac(tt.signed+" ")+`"}`)
+			if !c.Rejects(bad, recordedAt) {
+				t.Error("signature over another text verifies")
+			}
+		})
+	}
+}
+
+// TestByVersion pins the rules that the package documentation lists.
+func TestByVersion(t *testing.T) {
+	forged := encode(`{"session":{"a":1},"expiresAt":5,"signature":"` + mac("something else") + `"}`)
+	tests := []struct {
+		name, cookie     string
+		v1_3, v1_4, v1_6 bool
+	}{
+		{"no cookie", "theme=dark", false, false, false},
+		{"empty", testName + "=", false, false, false},
+		{"not JSON", testName + "=" + encode("garbage"), false, false, false},
+		{"JSON null", testName + "=" + encode("null"), false, false, false},
+		{"no signature", testName + "=" + encode(`{"session":{}}`), true, true, false},
+		{"forged", testName + "=" + forged, true, true, false},
+		{"not base64", testName + "=%25", true, true, true},
+		{"signature not base64", testName + "=" + encode(`{"signature":"%"}`), true, true, true},
+		{"signature not a string", testName + "=" + encode(`{"signature":5}`), true, true, true},
+		{"nested too deeply", testName + "=" + encode(strings.Repeat("[", 2000)+strings.Repeat("]", 2000)), true, true, false},
+		{"forged, in chunks", testName + ".1=" + forged[9:] + "; " + testName + ".0=" + forged[:9], false, true, false},
+		{"chunk not base64", testName + ".0=*", false, true, true},
+		{"chunk without a number", testName + ".x=*", false, false, false},
+		{"chunk, space missing", "a=1;" + testName + ".0=*", false, false, true},
+		{"whole before chunk", testName + "=" + encode("null") + "; " + testName + ".0=*", false, false, false},
+		{"empty whole, then chunk", testName + "=; " + testName + ".0=*", false, true, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for version, want := range map[sessioncookie.Version]bool{
+				sessioncookie.V1_2: tt.v1_3, sessioncookie.V1_3: tt.v1_3, sessioncookie.V1_4: tt.v1_4,
+				sessioncookie.V1_6: tt.v1_6, sessioncookie.V1_7: false,
+			} {
+				if got := mustChecker(t, version, "").Rejects(tt.cookie, recordedAt); got != want {
+					t.Errorf("%s: got %t, want %t", version, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestJWTClaims(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	const content = `"session":{"a":1},"user":{"b":2}`
+	tests := []struct {
+		name, payload string
+		want          bool
+	}{
+		{"good", `{` + content + `,"iat":1799999990,"exp":1800000001}`, false},
+		{"no expiry", `{` + content + `}`, false},
+		{"expires now", `{` + content + `,"exp":1800000000}`, true},
+		{"not yet", `{` + content + `,"nbf":1800000001}`, true},
+		{"expiry is no number", `{` + content + `,"exp":"1800000001"}`, true},
+		{"no user", `{"session":{"a":1}}`, true},
+		{"falsy session", `{"session":0,"user":{"b":2}}`, true},
+		{"not an object", `[]`, true},
+		{"not UTF-8", "{" + content + ",\"x\":\"\xff\"}", true},
+	}
+	c := mustChecker(t, sessioncookie.V1_4, sessiondata.JWT)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			signed := encode(`{"alg":"HS256"}`) + "." + encode(tt.payload)
+			if got := c.Rejects(testName+"="+signed+"."+mac(signed), now); got != tt.want {
+				t.Errorf("rejects: got %t, want %t", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestJWEExpiry takes a real jwe before and after its end.
+func TestJWEExpiry(t *testing.T) {
+	for _, v := range readVectors(t) {
+		if v.Strategy != sessiondata.JWE || v.Case != "valid" || !strings.HasPrefix(v.Version, "1.4") {
+			continue
+		}
+		c := v.checker(t)
+		if c.Rejects(v.Cookie, recordedAt) {
+			t.Fatal("refused in its time")
+		}
+		if !c.Rejects(v.Cookie, recordedAt.AddDate(100, 0, 0)) {
+			t.Error("accepted a century later")
+		}
+		return
+	}
+	t.Fatal("no jwe of 1.4 among the vectors")
+}
