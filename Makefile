@@ -7,7 +7,7 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 
 # Tools are pinned in tools/<tool>.mod, away from go.mod. Each variable may name
 # an installed binary instead, which saves the first build of that tool.
-BUF ?= go tool -modfile=tools/buf.mod buf
+BUF ?= go tool -modfile=$(CURDIR)/tools/buf.mod buf
 GOLANGCI_LINT ?= go tool -modfile=tools/golangci-lint.mod golangci-lint
 GOVULNCHECK ?= go tool -modfile=tools/govulncheck.mod govulncheck
 BENCHSTAT ?= go tool -modfile=tools/benchstat.mod benchstat
@@ -18,6 +18,7 @@ VECTORS ?= server/internal/vectors/testdata/better-auth
 FUZZTIME ?= 30s
 COUNT ?= 8
 BASELINE := proto/baseline.binpb
+GENERATED := gen examples/workers/workersv1 docs/config.md
 
 .PHONY: help
 help: ## Show this list
@@ -58,15 +59,17 @@ fuzz: ## Run every fuzz target in turn (FUZZTIME=30s each)
 lint: ## Run golangci-lint and buf lint
 	$(GOLANGCI_LINT) run ./...
 	$(BUF) lint
+	$(BUF) lint examples/workers
 
 .PHONY: vuln
 vuln: ## Look for known vulnerabilities (needs the network: vuln.go.dev)
 	$(GOVULNCHECK) ./...
 
 .PHONY: generate
-generate: ## Generate gen/ from proto/, and whatever go:generate names
+generate: ## Generate gen/, the example workers' protocol and docs/config.md
 	$(BUF) generate
-	go generate ./...
+	cd examples/workers && $(BUF) generate
+	go test -run '^TestDocs$$' ./server/internal/config -update
 
 .PHONY: check
 check: ## Check go.mod, formatting, generated code, the contract and the imports
@@ -74,8 +77,8 @@ check: ## Check go.mod, formatting, generated code, the contract and the imports
 	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
 		[[ -z $$files ]] || { printf 'not formatted (run gofmt -w):\n%s\n' "$$files" >&2; exit 1; }
 	@$(MAKE) generate
-	@git diff --exit-code -- gen || { echo "check: gen/ is not what proto/ generates; commit the result of make generate" >&2; exit 1; }
-	@new=$$(git ls-files --others --exclude-standard -- gen); \
+	@git diff --exit-code -- $(GENERATED) || { echo "check: out of date; commit the result of make generate" >&2; exit 1; }
+	@new=$$(git ls-files --others --exclude-standard -- $(GENERATED)); \
 		[[ -z $$new ]] || { printf 'check: generated but not committed:\n%s\n' "$$new" >&2; exit 1; }
 	$(BUF) lint
 	$(BUF) breaking --against $(BASELINE)
