@@ -1,0 +1,4 @@
+package postgres
+
+// SQL is the lookup's statement.
+func (s *Store) SQL() string { return s.statement.sql }
