@@ -56,6 +56,7 @@ type Config struct {
 // Source says what decided a [Reading].
 type Source uint8
 
+// What can decide a [Reading].
 const (
 	SourceNone   Source = iota // no credential was found
 	SourceCookie               // a session cookie, or a Cookie header that no parser takes
@@ -281,9 +282,10 @@ func (r *Reader) openValue(value string) Reading {
 
 func (r *Reader) release(s *scratch) {
 	clear(s.buf)
-	if cap(s.buf) <= keptScratch {
-		r.pool.Put(s)
+	if cap(s.buf) > keptScratch {
+		s.buf = nil
 	}
+	r.pool.Put(s)
 }
 
 // isCookieName reports whether s is a token of RFC 9110, section 5.6.2.

@@ -237,8 +237,11 @@ func TestControlBytes(t *testing.T) {
 
 func TestFromValueRefusesSemicolon(t *testing.T) {
 	r := mustReader(t, sessioncookie.Config{Names: []string{testName}, Secrets: []string{testSecret}})
-	value := sessioncookie.Encode(sessioncookie.Sign(testToken, testSecret))
-	if got := r.FromValue(value + "; theme=dark"); !errors.Is(got.Err, sessioncookie.ErrMalformed) {
+	value := sessioncookie.Sign("a;b", testSecret)
+	if got := r.FromValue(sessioncookie.Encode(value)); got.Token != "a;b" {
+		t.Errorf("encoded: got %+v, want the token", got)
+	}
+	if got := r.FromValue(value); !errors.Is(got.Err, sessioncookie.ErrMalformed) {
 		t.Errorf("got %+v, want ErrMalformed", got)
 	}
 }
@@ -300,6 +303,11 @@ func TestDecode(t *testing.T) {
 		{" \"a%20b\" ", "a b"},
 		{"\"ab", "a"},
 		{"%E2%82%AC \xe9", "\u20ac \u00e9"},
+		{"%E0%A4%80%F0%9F%98%80%7F", "\u0900\U0001f600\x7f"},
+		{"%C3", "%C3"},
+		{"%C3%2", "%C3%2"},
+		{"%C3A9", "%C3A9"},
+		{"%F8%88%80%80%80", "%F8%88%80%80%80"},
 		{"%41%zz", "%41%zz"},
 		{"%41%ED%A0%80", "%41%ED%A0%80"},
 		{"%2541", "%41"},
@@ -309,6 +317,16 @@ func TestDecode(t *testing.T) {
 		if got := sessioncookie.Decode(tt.value); got != tt.want {
 			t.Errorf("Decode(%q) = %q, want %q", tt.value, got, tt.want)
 		}
+	}
+}
+
+func TestEncode(t *testing.T) {
+	const plain = "azAZ09-_.!~*'()"
+	if got := sessioncookie.Encode(plain); got != plain {
+		t.Errorf("got %q, want nothing encoded", got)
+	}
+	if got, want := sessioncookie.Encode("+/=%; \"\u20ac\x00"), "%2B%2F%3D%25%3B%20%22%E2%82%AC%00"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
