@@ -142,7 +142,7 @@ func TestCookieVectors(t *testing.T) {
 			}
 		})
 	}
-	if accepted < 500 || refused < 500 {
+	if accepted < 1500 || refused < 900 {
 		t.Errorf("%d accepted and %d refused: the vectors are not what they were", accepted, refused)
 	}
 }
