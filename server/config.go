@@ -1,0 +1,104 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/sessiond/sessiond/server/internal/authority"
+	"github.com/sessiond/sessiond/server/internal/store"
+)
+
+// Config is everything a server needs to know.
+type Config struct {
+	// Listen is the gRPC listener's address, host:port; port 0 takes a free one.
+	Listen string
+	// Insecure allows plaintext on an address that is not loopback.
+	Insecure bool
+	// TLS holds the listener's files; empty: plaintext.
+	TLS TLSFiles
+	// AdminListen is the address of the operator's HTTP listener (metrics,
+	// liveness, readiness); empty: none.
+	AdminListen string
+	// Store says where sessions are.
+	Store StoreConfig
+	// Authority holds the rules.
+	Authority authority.Config
+	// DrainTimeout is how long calls under way may take when the server stops.
+	DrainTimeout time.Duration
+}
+
+// TLSFiles names PEM files.
+type TLSFiles struct {
+	// Cert and Key are the server's certificate chain and private key.
+	Cert, Key string
+	// ClientCA, if set, makes the server ask for client certificates and accept
+	// only those of these authorities.
+	ClientCA string
+}
+
+// Drivers of the store.
+const (
+	DriverSQLite   = "sqlite"
+	DriverPostgres = "postgres"
+)
+
+// StoreConfig says where sessions are.
+type StoreConfig struct {
+	// Driver is DriverSQLite or DriverPostgres.
+	Driver string
+	// Path is the SQLite file; Create makes it, with Better Auth's schema, if absent.
+	Path   string
+	Create bool
+	// DSN is the Postgres connection string. It may hold a password: never log it.
+	DSN string
+	// Zone is the time zone of Postgres columns of type "timestamp without time
+	// zone"; nil: UTC.
+	Zone *time.Location
+	// MaxConns is the most connections of the Postgres pool; 0: the driver's default.
+	MaxConns int32
+	// Schema overrides what discovery finds.
+	Schema store.Schema
+}
+
+// validate refuses what would be unsafe or could not work.
+func (c Config) validate() error {
+	var errs []error
+	loopback, err := isLoopback(c.Listen)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("listen: %w", err))
+	}
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		errs = append(errs, errors.New("tls.cert_file and tls.key_file belong together: set both or neither"))
+	}
+	if c.TLS.ClientCA != "" && c.TLS.Cert == "" {
+		errs = append(errs, errors.New("tls.client_ca_file is set without tls.cert_file: client certificates are asked for over TLS only"))
+	}
+	if err == nil && !loopback && c.TLS.Cert == "" && !c.Insecure {
+		errs = append(errs, fmt.Errorf("listen: %s is not loopback and would be plaintext: set tls.cert_file and tls.key_file, or insecure if something else encrypts", c.Listen))
+	}
+	if c.AdminListen != "" {
+		if loopback, err := isLoopback(c.AdminListen); err != nil {
+			errs = append(errs, fmt.Errorf("admin.listen: %w", err))
+		} else if !loopback && !c.Insecure {
+			errs = append(errs, fmt.Errorf("admin.listen: %s is not loopback and is plaintext: use a loopback address, or set insecure", c.AdminListen))
+		}
+	}
+	if c.Authority.Policy.RefuseDeleted && c.Store.Schema.SoftDeleteColumn == "" {
+		errs = append(errs, errors.New("policy: deleted users can be refused only with policy.soft_delete_column set"))
+	}
+	return errors.Join(errs...)
+}
+
+func isLoopback(address string) (bool, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false, fmt.Errorf("%q is not host:port", address)
+	}
+	if host == "localhost" {
+		return true, nil
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback(), nil
+}

@@ -1,0 +1,208 @@
+package authority_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sessiond/sessiond/server/internal/authority"
+	"github.com/sessiond/sessiond/server/internal/store"
+	"github.com/sessiond/sessiond/server/internal/store/sqlite"
+	"github.com/sessiond/sessiond/sessioncookie"
+)
+
+const (
+	secret  = "a-secret-of-at-least-thirty-two-bytes"
+	retired = "the-secret-before-the-last-rotation-x"
+	name    = "better-auth.session_token"
+)
+
+// counting counts what reaches the store.
+type counting struct {
+	store.Store
+	calls, tokens int
+}
+
+func (c *counting) Lookup(ctx context.Context, tokens []string) ([]store.Record, error) {
+	c.calls++
+	c.tokens += len(tokens)
+	return c.Store.Lookup(ctx, tokens)
+}
+
+func open(t *testing.T, token string) *counting {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s.sqlite")
+	st, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	err = sqlite.Seed(t.Context(), path,
+		store.User{ID: "u1", Name: "Alice", Email: "alice@example.com", CreatedAt: noon, UpdatedAt: noon},
+		store.Session{ID: "s1", UserID: "u1", CreatedAt: noon.Add(-24 * time.Hour), UpdatedAt: noon.Add(-24 * time.Hour), ExpiresAt: noon.Add(144 * time.Hour)}, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &counting{Store: st}
+}
+
+func newAuthority(t *testing.T, st store.Store, change func(*authority.Config)) *authority.Authority {
+	t.Helper()
+	cfg := authority.Config{
+		Cookies:      sessioncookie.Config{Names: []string{name}, Secrets: []string{secret}, Retired: []string{retired}},
+		DontRemember: "better-auth.dont_remember",
+		Policy:       authority.Policy{ExpiresIn: 168 * time.Hour, UpdateAge: 24 * time.Hour},
+		MaxBatchSize: 8,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	a, err := authority.New(cfg, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func cookie(value, key string) string {
+	return name + "=" + sessioncookie.Encode(sessioncookie.Sign(value, key))
+}
+
+func headers(c string) authority.Credential { return authority.Credential{Cookie: c} }
+
+// TestUnverifiedNeverReachesTheStore is P8's: unsigned and mis-signed
+// credentials cost no store read, and one batch costs one.
+func TestUnverifiedNeverReachesTheStore(t *testing.T) {
+	token := sessioncookie.NewToken()
+	st := open(t, token)
+	a := newAuthority(t, st, nil)
+	bad := []authority.Credential{
+		headers(""), headers("a=b"), headers(name + "=" + token), headers(cookie(token, "another-secret-of-at-least-32-bytes")), headers(cookie(token, retired)),
+		{Form: authority.FormToken, Value: token}, {Form: authority.FormCookieValue, Value: token},
+	}
+	for i, c := range bad {
+		answer, err := a.Validate(t.Context(), noon, c)
+		if err != nil || answer.Verdict.Good() {
+			t.Errorf("%d: %+v, %v", i, answer.Verdict, err)
+		}
+	}
+	if _, err := a.ValidateBatch(t.Context(), noon, bad); err != nil {
+		t.Error(err)
+	}
+	if st.calls != 0 {
+		t.Errorf("%d lookups for credentials that do not verify", st.calls)
+	}
+	answers, err := a.ValidateBatch(t.Context(), noon, []authority.Credential{headers("a=b"), headers(cookie(token, secret)), headers(cookie("unknown", secret))})
+	if err != nil || answers[0].Verdict.Good() || !answers[1].Verdict.Good() || answers[2].Verdict.Reason != authority.ReasonNotFound {
+		t.Errorf("got %+v, %v", answers, err)
+	}
+	if st.calls != 1 || st.tokens != 2 {
+		t.Errorf("a batch of two verified tokens: %d lookups of %d tokens", st.calls, st.tokens)
+	}
+}
+
+// TestReasonOfEverySentinel has a credential for each sentinel of sessioncookie.
+func TestReasonOfEverySentinel(t *testing.T) {
+	token := sessioncookie.NewToken()
+	a := newAuthority(t, open(t, token), nil)
+	tests := map[authority.Reason]authority.Credential{
+		authority.ReasonNone:               headers(cookie(token, secret)),
+		authority.ReasonNoCredential:       headers("a=b"),
+		authority.ReasonMalformed:          headers(name + "=" + token),
+		authority.ReasonBadSignature:       headers(cookie(token, "another-secret-of-at-least-32-bytes")),
+		authority.ReasonRetiredSecret:      headers(cookie(token, retired)),
+		authority.ReasonUnsignedNotAllowed: {Form: authority.FormToken, Value: token},
+		authority.ReasonNotFound:           headers(cookie("unknown", secret)),
+	}
+	for want, c := range tests {
+		answer, err := a.Validate(t.Context(), noon, c)
+		if err != nil || answer.Verdict.Reason != want {
+			t.Errorf("got %s, %v; want %s", answer.Verdict.Reason, err, want)
+		}
+	}
+	large, err := a.Validate(t.Context(), noon, headers(cookie(token, secret)+"; x="+strings.Repeat("x", sessioncookie.DefaultMaxBytes)))
+	if err != nil || large.Verdict.Reason != authority.ReasonMalformed {
+		t.Errorf("over the limit: %s, %v", large.Verdict.Reason, err)
+	}
+}
+
+func TestAcceptRetired(t *testing.T) {
+	token := sessioncookie.NewToken()
+	a := newAuthority(t, open(t, token), func(c *authority.Config) { c.AcceptRetired = true })
+	answer, err := a.Validate(t.Context(), noon, headers(cookie(token, retired)))
+	if err != nil || !answer.Verdict.Good() || answer.Secret != 1 {
+		t.Errorf("got %+v by secret %d, %v", answer.Verdict, answer.Secret, err)
+	}
+}
+
+// TestDontRemember: the issuer never refreshes a session whose dont_remember
+// cookie it signed.
+func TestDontRemember(t *testing.T) {
+	token := sessioncookie.NewToken()
+	a := newAuthority(t, open(t, token), nil)
+	mark := "; better-auth.dont_remember=" + sessioncookie.Encode(sessioncookie.Sign("true", secret))
+	forged := "; better-auth.dont_remember=true"
+	for extra, want := range map[string]bool{"": true, mark: false, forged: true} {
+		answer, err := a.Validate(t.Context(), noon, headers(cookie(token, secret)+extra))
+		if err != nil || !answer.Verdict.Good() || answer.Verdict.NeedsRefresh != want {
+			t.Errorf("%q: %+v, %v; want needs_refresh %t", extra, answer.Verdict, err, want)
+		}
+	}
+}
+
+func TestBatchTooLarge(t *testing.T) {
+	a := newAuthority(t, open(t, "t"), nil)
+	if _, err := a.ValidateBatch(t.Context(), noon, make([]authority.Credential, 9)); !errors.Is(err, authority.ErrBatchTooLarge) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestConfigDigest(t *testing.T) {
+	st := open(t, "t")
+	first, second := newAuthority(t, st, nil).Intake(), newAuthority(t, st, nil).Intake()
+	if !bytes.Equal(first.ConfigDigest, second.ConfigDigest) {
+		t.Error("equal configurations have different digests")
+	}
+	if first.Instance == second.Instance {
+		t.Error("two processes have one instance")
+	}
+	for what, change := range map[string]func(*authority.Config){
+		"names":  func(c *authority.Config) { c.Cookies.Names = []string{"sid"} },
+		"secret": func(c *authority.Config) { c.Cookies.Secrets = []string{secret + "x"} },
+		"policy": func(c *authority.Config) { c.Policy.RefuseBanned = true },
+		"bearer": func(c *authority.Config) { c.Cookies.Bearer = true },
+	} {
+		if bytes.Equal(first.ConfigDigest, newAuthority(t, st, change).Intake().ConfigDigest) {
+			t.Errorf("another %s, and the digest is the same", what)
+		}
+	}
+}
+
+func TestUndecided(t *testing.T) {
+	token := sessioncookie.NewToken()
+	st := open(t, token)
+	a := newAuthority(t, st, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := a.Validate(ctx, noon, headers(cookie(token, secret))); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Validate(t.Context(), noon, headers(cookie(token, secret))); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("closed: %v", err)
+	}
+	e, err := a.Explain(t.Context(), noon, headers(cookie(token, secret)))
+	if !errors.Is(err, store.ErrUnavailable) || e.Verdict != authority.VerdictUndecided {
+		t.Errorf("explain: %s, %v", e.Verdict, err)
+	}
+}

@@ -1,0 +1,119 @@
+// Package rpc serves the authority over gRPC. It converts, and maps errors to
+// statuses in one place; it decides nothing.
+package rpc
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
+	"github.com/sessiond/sessiond/server/internal/authority"
+)
+
+// Recorder counts what the service answers. It never sees a credential.
+type Recorder interface {
+	// Verdict records one verdict.
+	Verdict(authority.Reason)
+	// Undecided records that n credentials could not be decided.
+	Undecided(n int)
+}
+
+// Service implements sessiond.v1.SessionService.
+type Service struct {
+	sessiondv1.UnsafeSessionServiceServer
+
+	authority *authority.Authority
+	recorder  Recorder
+	intake    *sessiondv1.GetIntakeResponse
+}
+
+var _ sessiondv1.SessionServiceServer = (*Service)(nil)
+
+// New returns the service over an authority.
+func New(a *authority.Authority, r Recorder) *Service {
+	return &Service{authority: a, recorder: r, intake: intakeProto(a.Intake())}
+}
+
+// GetIntake tells which parts of a request can carry a session.
+func (s *Service) GetIntake(context.Context, *sessiondv1.GetIntakeRequest) (*sessiondv1.GetIntakeResponse, error) {
+	return s.intake, nil
+}
+
+// Validate decides one credential. Until the authority caches, every answer is
+// read from the store after the call arrived, so any max_age is met.
+func (s *Service) Validate(ctx context.Context, req *sessiondv1.ValidateRequest) (*sessiondv1.ValidateResponse, error) {
+	now := time.Now()
+	if err := checkMaxAge(req.GetMaxAge()); err != nil {
+		return nil, err
+	}
+	credential, err := credentialOf(req.GetCredential())
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.authority.Validate(ctx, now, credential)
+	if err != nil {
+		s.recorder.Undecided(1)
+		return nil, statusOf(err)
+	}
+	s.recorder.Verdict(answer.Verdict.Reason)
+	return s.response(answer, now), nil
+}
+
+// BatchValidate decides many credentials with one lookup.
+func (s *Service) BatchValidate(ctx context.Context, req *sessiondv1.BatchValidateRequest) (*sessiondv1.BatchValidateResponse, error) {
+	now := time.Now()
+	if err := checkMaxAge(req.GetMaxAge()); err != nil {
+		return nil, err
+	}
+	if n, most := len(req.GetCredentials()), int(s.intake.GetMaxBatchSize()); n > most {
+		return nil, status.Errorf(codes.InvalidArgument, "batch of %d credentials, at most %d: split it (GetIntake.max_batch_size)", n, most)
+	}
+	credentials := make([]authority.Credential, len(req.GetCredentials()))
+	for i, c := range req.GetCredentials() {
+		credential, err := credentialOf(c)
+		if err != nil {
+			return nil, status.Errorf(codes.InvalidArgument, "credentials[%d]: %s", i, status.Convert(err).Message())
+		}
+		credentials[i] = credential
+	}
+	answers, err := s.authority.ValidateBatch(ctx, now, credentials)
+	if err != nil {
+		s.recorder.Undecided(len(credentials))
+		return nil, statusOf(err)
+	}
+	resp := &sessiondv1.BatchValidateResponse{Verdicts: make([]*sessiondv1.ValidateResponse, len(answers))}
+	for i, answer := range answers {
+		s.recorder.Verdict(answer.Verdict.Reason)
+		resp.Verdicts[i] = s.response(answer, now)
+	}
+	return resp, nil
+}
+
+func checkMaxAge(d *durationpb.Duration) error {
+	if d == nil {
+		return nil
+	}
+	if err := d.CheckValid(); err != nil || d.AsDuration() < 0 {
+		return status.Error(codes.InvalidArgument, "max_age must be a duration of zero or more: zero reads the store, unset allows the staleness bound")
+	}
+	return nil
+}
+
+// credentialOf checks the shape of the message; what it holds is the authority's to judge.
+func credentialOf(c *sessiondv1.Credential) (authority.Credential, error) {
+	switch kind := c.GetKind().(type) {
+	case *sessiondv1.Credential_Headers:
+		h := kind.Headers
+		return authority.Credential{Form: authority.FormHeaders, Cookie: string(h.GetCookie()), Authorization: string(h.GetAuthorization())}, nil
+	case *sessiondv1.Credential_CookieValue:
+		return authority.Credential{Form: authority.FormCookieValue, Value: string(kind.CookieValue)}, nil
+	case *sessiondv1.Credential_Token:
+		return authority.Credential{Form: authority.FormToken, Value: string(kind.Token)}, nil
+	default:
+		return authority.Credential{}, status.Error(codes.InvalidArgument, "credential is not set: send headers, a cookie_value or a token")
+	}
+}
