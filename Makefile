@@ -48,7 +48,7 @@ e2e: prepare ## Run the end-to-end story: real Better Auth, authority and worker
 	go test -count=1 -v ./examples/...
 
 .PHONY: vectors
-vectors: ## Compare our verdicts with Better Auth's own (VECTORS=folder)
+vectors: prepare ## Compare our verdicts with Better Auth's own (VECTORS=folder)
 	SESSIOND_VECTORS="$(abspath $(VECTORS))" go test -count=1 -run '^TestVectors$$' -v ./server/internal/vectors
 
 .PHONY: fuzz

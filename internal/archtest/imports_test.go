@@ -57,7 +57,7 @@ var rules = map[string]rule{
 	},
 
 	// The rules of the authority: no transport, no database.
-	"server/internal/sessiondata": {local: []string{"sessioncookie"}, never: slices.Concat(transport, anySQL)},
+	"server/internal/sessiondata": {local: []string{"sessioncookie"}, never: slices.Concat([]string{goGRPC}, anySQL)},
 	"server/internal/authority": {
 		local: []string{"server/internal/store", "server/internal/sessiondata", "sessioncookie"},
 		never: slices.Concat([]string{goGRPC}, anySQL),
