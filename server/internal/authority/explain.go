@@ -31,7 +31,7 @@ type Explanation struct {
 
 // Step is one step of a decision.
 type Step struct {
-	// Name is the step: intake, pick, signature, session_data, lookup, decide.
+	// Name is the step: intake, pick, decode, signature, session_data, lookup, decide.
 	Name string `json:"name"`
 	// OK reports whether the decision went on after it.
 	OK bool `json:"ok"`
@@ -64,9 +64,12 @@ func (a *Authority) Explain(ctx context.Context, now time.Time, c Credential) (E
 
 	reading, reason := a.read(c, now)
 	e.step("pick", reading.Source != sessioncookie.SourceNone, "%s", describePick(c, reading))
+	if form := describeDecoding(reading, cookies); form != "" {
+		e.step("decode", true, "%s", form)
+	}
 	if reading.Err != nil {
 		e.Reason = reason.String()
-		e.step("signature", false, "%v", reading.Err)
+		e.step("signature", false, "%s", a.describeFailure(reason, reading))
 		e.Advice = a.adviseReading(reason, reading, cookies)
 		return e, nil
 	}
@@ -183,6 +186,40 @@ func describePick(c Credential, r sessioncookie.Reading) string {
 	}
 }
 
+// describeDecoding says how the cookie's value was undone before its signature
+// was looked at.
+func describeDecoding(r sessioncookie.Reading, cookies []sessioncookie.Cookie) string {
+	if r.Source != sessioncookie.SourceCookie {
+		return ""
+	}
+	for _, k := range cookies {
+		if k.Name != r.Name {
+			continue
+		}
+		form := "taken as it stands: it has no percent escape"
+		if k.PercentEncoded {
+			form = "percent-decoded once, if every escape is right, else taken as it stands"
+		}
+		if k.Quoted {
+			form = "first and last character dropped, as it starts with a quote; then " + form
+		}
+		return form
+	}
+	return ""
+}
+
+func (a *Authority) describeFailure(reason Reason, r sessioncookie.Reading) string {
+	secrets := fmt.Sprintf("%d configured and %d retired secrets", len(a.cfg.Cookies.Secrets), len(a.cfg.Cookies.Retired))
+	switch reason {
+	case ReasonBadSignature:
+		return "none of the " + secrets + " made it"
+	case ReasonRetiredSecret:
+		return "made by one of the retired secrets (" + secrets + ")"
+	default:
+		return strings.TrimPrefix(r.Err.Error(), "sessioncookie: ")
+	}
+}
+
 func describeRecord(d store.Description, r store.Record, now time.Time) string {
 	where := fmt.Sprintf("%s %s, table %s", d.Driver, d.Location, d.Session.Name)
 	switch {
@@ -219,7 +256,7 @@ func (a *Authority) adviseReading(reason Reason, r sessioncookie.Reading, cookie
 		return out
 	case ReasonBadSignature:
 		return []Advice{
-			{Cause: "another secret made the signature: the issuer's BETTER_AUTH_SECRET is not this one, to the byte (a trailing newline counts in neither)", Setting: "issuer.secret_file"},
+			{Cause: "another secret made the signature: the issuer's BETTER_AUTH_SECRET is not, to the byte, the one configured here", Setting: "issuer.secret_file"},
 			{Cause: "the issuer's secret was rotated, which signs everybody out", Setting: "issuer.retired_secrets_file"},
 			{Cause: "the token or the signature was changed on its way"},
 		}

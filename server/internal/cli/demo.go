@@ -67,8 +67,8 @@ func demo(ctx context.Context, address, dir string, cfg config.Config, w io.Writ
 
 func seedDemo(ctx context.Context, cfg config.Config) (cookie string, err error) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
-	user := store.User{ID: "demo-" + rand.Text(), Name: "Demo User", EmailVerified: true, CreatedAt: now, UpdatedAt: now}
-	user.Email = strings.ToLower(user.ID) + "@example.com"
+	user := store.User{ID: "demo-" + rand.Text()[:6], Name: "Demo User", EmailVerified: true, CreatedAt: now, UpdatedAt: now}
+	user.Email = strings.ToLower(user.ID) + "@example.com" // new each time: e-mail addresses are unique
 	ip, agent := "127.0.0.1", "sessiond serve --dev"
 	session := store.Session{
 		ID: rand.Text(), UserID: user.ID, CreatedAt: now, UpdatedAt: now,

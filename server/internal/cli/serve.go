@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"log/slog"
 	"path/filepath"
+	"strings"
 
 	"github.com/sessiond/sessiond/server"
 	"github.com/sessiond/sessiond/server/internal/config"
@@ -38,18 +40,7 @@ func serve(ctx context.Context, args []string, s Streams, env []string) int {
 	}
 	logStart(log, srv, cfg)
 	if *dev {
-		// The demo asks the server, so it runs beside it and stops it if it fails.
-		ctx, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
-		go func() {
-			if err := demo(ctx, srv.Addr().String(), filepath.Dir(cfg.Server.Store.Path), cfg, s.Out); err != nil {
-				cancel(err)
-			}
-		}()
-		err = srv.Run(ctx)
-		if cause := context.Cause(ctx); err == nil && ctx.Err() != nil && cause != context.Canceled { //nolint:errorlint // the sentinel itself
-			err = cause
-		}
+		err = runWithDemo(ctx, srv, cfg, s)
 	} else {
 		err = srv.Run(ctx)
 	}
@@ -61,6 +52,27 @@ func serve(ctx context.Context, args []string, s Streams, env []string) int {
 	return exitGood
 }
 
+// runWithDemo serves, and beside it asks the server about a demo session. A demo
+// that fails stops the server.
+func runWithDemo(ctx context.Context, srv *server.Server, cfg config.Config, s Streams) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	shown := make(chan error, 1)
+	go func() {
+		err := demo(ctx, srv.Addr().String(), filepath.Dir(cfg.Server.Store.Path), cfg, s.Out)
+		if ctx.Err() != nil {
+			err = nil // interrupted
+		}
+		if err != nil {
+			cancel()
+		}
+		shown <- err
+	}()
+	err := srv.Run(ctx)
+	cancel()
+	return errors.Join(err, <-shown)
+}
+
 func newLogger(l config.Log, s Streams) *slog.Logger {
 	options := &slog.HandlerOptions{Level: l.Level}
 	if l.JSON {
@@ -69,9 +81,12 @@ func newLogger(l config.Log, s Streams) *slog.Logger {
 	return slog.New(slog.NewTextHandler(s.Err, options))
 }
 
+// unquote drops SQL's quotes, which a log would quote again.
+func unquote(name string) string { return strings.ReplaceAll(name, `"`, "") }
+
 func logStart(log *slog.Logger, srv *server.Server, cfg config.Config) {
 	d := srv.Store()
-	log.Info("store open", "driver", d.Driver, "location", d.Location, "session_table", d.Session.Name, "user_table", d.User.Name, "token_index", d.Session.TokenIndex)
+	log.Info("store open", "driver", d.Driver, "location", d.Location, "session_table", unquote(d.Session.Name), "user_table", unquote(d.User.Name), "token_index", d.Session.TokenIndex)
 	if len(d.Session.Attributes)+len(d.User.Attributes) > 0 {
 		log.Info("additional columns are returned to workers; store.session_hide and store.user_hide leave columns out", "session", d.Session.Attributes, "user", d.User.Attributes)
 	}
