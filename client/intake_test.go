@@ -26,8 +26,7 @@ func TestIntakeIsAskedOnce(t *testing.T) {
 			<-release
 			return testIntake("one", "session"), nil
 		}}
-		sessions, stop := connect(t, s)
-		defer stop()
+		sessions := connect(t, s)
 
 		// One who goes away neither ends the fetch nor waits for it.
 		impatient, cancel := context.WithCancel(t.Context())
@@ -67,8 +66,7 @@ func TestIntakeFailureIsNotRemembered(t *testing.T) {
 		}
 		return testIntake("one", "session"), nil
 	}}
-	sessions, stop := connect(t, s)
-	defer stop()
+	sessions := connect(t, s)
 	_, err := sessions.Validate(t.Context(), client.FromHeaders("session=x", ""))
 	if !errors.Is(err, client.ErrUnavailable) || client.ReasonOf(err) != "" {
 		t.Fatalf("Validate: %v, want ErrUnavailable", err)
@@ -102,8 +100,7 @@ func TestOnlyWhatTheIntakeNamesIsSent(t *testing.T) {
 				intake.Authorization = c.authorization
 				return intake, nil
 			}}
-			sessions, stop := connect(t, s)
-			defer stop()
+			sessions := connect(t, s)
 			_, err := sessions.Validate(t.Context(), client.FromHeaders(c.cookie, c.bearer))
 			if got := client.ReasonOf(err); got != c.wantReason || err != nil && got == "" {
 				t.Fatalf("Validate: %v, want the reason %q", err, c.wantReason)
@@ -128,8 +125,7 @@ func TestOnlyWhatTheIntakeNamesIsSent(t *testing.T) {
 
 func TestNothingPresentedAsksNobody(t *testing.T) {
 	s := &server{}
-	sessions, stop := connect(t, s)
-	defer stop()
+	sessions := connect(t, s)
 	for _, credential := range []client.Credential{{}, client.FromHeaders("", ""), client.CookieValue(""), client.Token("")} {
 		if _, err := sessions.Validate(t.Context(), credential); !errors.Is(err, client.ErrNoCredential) {
 			t.Errorf("Validate: %v, want ErrNoCredential", err)
@@ -171,8 +167,7 @@ func TestRestart(t *testing.T) {
 				}
 				return refuse("two", sessiondv1.Reason_REASON_NO_CREDENTIAL), nil
 			}
-			sessions, stop := connect(t, s)
-			defer stop()
+			sessions := connect(t, s)
 			credential := client.FromHeaders("session=x; other=y", "")
 			for range 2 {
 				if _, err := sessions.Validate(t.Context(), credential); err != nil {
@@ -202,8 +197,7 @@ func TestReplicasAreLearnt(t *testing.T) {
 			return good(turn()), nil
 		},
 	}
-	sessions, stop := connect(t, s)
-	defer stop()
+	sessions := connect(t, s)
 	for range 50 {
 		if _, err := sessions.Validate(t.Context(), client.FromHeaders("session=x", "")); err != nil {
 			t.Fatal(err)
@@ -225,8 +219,7 @@ func TestConfigurationThatKeepsChangingIsUndecided(t *testing.T) {
 			return refuse(name(), sessiondv1.Reason_REASON_NOT_FOUND), nil
 		},
 	}
-	sessions, stop := connect(t, s)
-	defer stop()
+	sessions := connect(t, s)
 	_, err := sessions.Validate(t.Context(), client.FromHeaders("session=x", ""))
 	if !errors.Is(err, client.ErrUnavailable) {
 		t.Errorf("Validate: %v, want ErrUnavailable", err)
@@ -246,8 +239,7 @@ func TestLocalRefusalsNeedACurrentIntake(t *testing.T) {
 			}
 			return testIntake("one", cookie), nil
 		}
-		sessions, stop := connect(t, s)
-		defer stop()
+		sessions := connect(t, s)
 		credential := client.FromHeaders("other=y", "")
 		validate := func() error {
 			_, err := sessions.Validate(t.Context(), credential)
@@ -271,6 +263,12 @@ func TestLocalRefusalsNeedACurrentIntake(t *testing.T) {
 		down, cookie = false, "other"
 		if err := validate(); err != nil {
 			t.Errorf("the authority reads the cookie now: %v", err)
+		}
+		time.Sleep(bound)
+		cookie = "third"
+		narrowed, err := sessions.Narrow(t.Context(), client.FromHeaders("other=y; third=z", ""))
+		if got, _ := narrowed.Headers(); got != "third=z" {
+			t.Errorf("Narrow by an old intake: %q, %v", got, err)
 		}
 	})
 }

@@ -97,9 +97,9 @@ func refuse(instance string, reason sessiondv1.Reason) *sessiondv1.ValidateRespo
 	}
 }
 
-// connect serves s in memory and returns a Client of it. Inside a synctest bubble
-// both end with the bubble's function: call the returned one, deferred.
-func connect(t *testing.T, s *server, opts ...client.Option) (sessions *client.Client, stop func()) {
+// connect serves s in memory and returns a Client of it. Both end with the test,
+// or with its synctest bubble.
+func connect(t *testing.T, s *server, opts ...client.Option) *client.Client {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	g := grpc.NewServer()
@@ -112,7 +112,7 @@ func connect(t *testing.T, s *server, opts ...client.Option) (sessions *client.C
 	if err != nil {
 		t.Fatal(err)
 	}
-	return sessions, func() {
+	t.Cleanup(func() {
 		if err := sessions.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
@@ -120,5 +120,6 @@ func connect(t *testing.T, s *server, opts ...client.Option) (sessions *client.C
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-	}
+	})
+	return sessions
 }

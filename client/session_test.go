@@ -78,8 +78,7 @@ func TestFresh(t *testing.T) {
 					answer.GetSession().Age = c.age
 					return answer, nil
 				}}
-				sessions, stop := connect(t, s)
-				defer stop()
+				sessions := connect(t, s)
 				session, err := sessions.Validate(t.Context(), client.CookieValue("x"))
 				if err != nil {
 					t.Fatal(err)

@@ -71,6 +71,9 @@ func (c *Client) Narrow(ctx context.Context, credential Credential) (Credential,
 	bounded, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	in, err := c.intake.get(bounded)
+	if err == nil && !in.current() {
+		in, err = c.intake.refresh(bounded)
+	}
 	if err != nil {
 		return Credential{}, c.failure(ctx, bounded, err)
 	}

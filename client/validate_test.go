@@ -25,8 +25,7 @@ func TestNoStatusIsARefusal(t *testing.T) {
 			s := &server{validate: func(context.Context, *sessiondv1.ValidateRequest) (*sessiondv1.ValidateResponse, error) {
 				return nil, status.Error(code, "no")
 			}}
-			sessions, stop := connect(t, s)
-			defer stop()
+			sessions := connect(t, s)
 			session, err := sessions.Validate(t.Context(), client.FromHeaders("session=x", ""))
 			if session != nil || !errors.Is(err, client.ErrUnavailable) || errors.Is(err, client.ErrInvalid) || errors.Is(err, client.ErrNoCredential) {
 				t.Fatalf("Validate = %v, %v, want ErrUnavailable alone", session, err)
@@ -53,8 +52,7 @@ func TestUnavailableIsAskedAgain(t *testing.T) {
 		}
 		return good("one"), nil
 	}}
-	sessions, stop := connect(t, s)
-	defer stop()
+	sessions := connect(t, s)
 	if _, err := sessions.Validate(t.Context(), client.FromHeaders("session=x", "")); err != nil {
 		t.Errorf("Validate: %v", err)
 	}
@@ -70,8 +68,7 @@ func TestAnswersWithoutASessionAreRefusals(t *testing.T) {
 			s := &server{validate: func(context.Context, *sessiondv1.ValidateRequest) (*sessiondv1.ValidateResponse, error) {
 				return answer, nil
 			}}
-			sessions, stop := connect(t, s)
-			defer stop()
+			sessions := connect(t, s)
 			session, err := sessions.Validate(t.Context(), client.FromHeaders("session=x", ""))
 			if session != nil || !errors.Is(err, client.ErrInvalid) || client.ReasonOf(err) != client.ReasonUnspecified {
 				t.Errorf("Validate = %v, %v, want a refusal without a reason", session, err)
@@ -115,8 +112,7 @@ func TestWhoseTimeIsUp(t *testing.T) {
 							return nil, status.FromContextError(ctx.Err()).Err()
 						}
 					}
-					sessions, stop := connect(t, s)
-					defer stop()
+					sessions := connect(t, s)
 					ctx, cancel := c.context(t.Context())
 					defer cancel()
 					start := time.Now()
@@ -135,6 +131,34 @@ func TestWhoseTimeIsUp(t *testing.T) {
 	}
 }
 
+// TestTimeUpWhileRefetching: the deadline that ends the wait is the client's own,
+// so it must not look like the caller's.
+func TestTimeUpWhileRefetching(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		s.intake = func(ctx context.Context) (*sessiondv1.GetIntakeResponse, error) {
+			if intakes, _ := s.counts(); intakes == 1 {
+				return testIntake("one", "session"), nil
+			}
+			<-ctx.Done()
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}
+		s.validate = func(context.Context, *sessiondv1.ValidateRequest) (*sessiondv1.ValidateResponse, error) {
+			time.Sleep(client.DefaultTimeout / 2)
+			return good("two"), nil
+		}
+		sessions := connect(t, s)
+		start := time.Now()
+		session, err := sessions.Validate(t.Context(), client.CookieValue("x"))
+		if session != nil || !errors.Is(err, client.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Validate = %v, %v, want ErrUnavailable alone", session, err)
+		}
+		if got := time.Since(start); got != client.DefaultTimeout {
+			t.Errorf("took %v, want %v", got, client.DefaultTimeout)
+		}
+	})
+}
+
 func TestMaxAgeIsSent(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -148,8 +172,7 @@ func TestMaxAgeIsSent(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := &server{}
-			sessions, stop := connect(t, s)
-			defer stop()
+			sessions := connect(t, s)
 			if _, err := sessions.Validate(t.Context(), client.CookieValue("x"), c.opts...); err != nil {
 				t.Fatal(err)
 			}
@@ -174,8 +197,7 @@ func TestBatchIsSplit(t *testing.T) {
 		}
 		return answer, nil
 	}}
-	sessions, stop := connect(t, s)
-	defer stop()
+	sessions := connect(t, s)
 	credentials := []client.Credential{client.CookieValue("a"), {}, client.CookieValue("b"), client.CookieValue("c"), client.FromHeaders("x=1", "")}
 	results, err := sessions.ValidateBatch(t.Context(), credentials)
 	if err != nil {
@@ -204,8 +226,7 @@ func TestBatchWithTooFewVerdictsIsUndecided(t *testing.T) {
 	s := &server{batch: func(context.Context, *sessiondv1.BatchValidateRequest) (*sessiondv1.BatchValidateResponse, error) {
 		return &sessiondv1.BatchValidateResponse{Verdicts: []*sessiondv1.ValidateResponse{good("one")}}, nil
 	}}
-	sessions, stop := connect(t, s)
-	defer stop()
+	sessions := connect(t, s)
 	results, err := sessions.ValidateBatch(t.Context(), []client.Credential{client.CookieValue("a"), client.CookieValue("b")})
 	if results != nil || !errors.Is(err, client.ErrUnavailable) {
 		t.Errorf("ValidateBatch = %v, %v, want ErrUnavailable", results, err)
@@ -229,8 +250,7 @@ func TestObserverAndStats(t *testing.T) {
 		answers = answers[1:]
 		return answer, nil
 	}}
-	sessions, stop := connect(t, s, client.WithObserver(observer))
-	defer stop()
+	sessions := connect(t, s, client.WithObserver(observer))
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, call := range []struct {
@@ -263,8 +283,7 @@ func TestClosedClient(t *testing.T) {
 			<-ctx.Done()
 			return nil, status.FromContextError(ctx.Err()).Err()
 		}}
-		sessions, stop := connect(t, s)
-		defer stop() // closes again
+		sessions := connect(t, s)
 		waiting := make(chan error, 1)
 		go func() {
 			_, err := sessions.Validate(t.Context(), client.CookieValue("x"))
