@@ -13,6 +13,7 @@ import (
 type match struct {
 	table    Table
 	fields   map[string]Column
+	unclear  []string // fields with several columns
 	attrs    []Attribute
 	problems []string // none: the table fits
 }
@@ -20,7 +21,7 @@ type match struct {
 // resembles reports whether the table is one of this role, if perhaps a broken one.
 func (m match) resembles(r role) bool {
 	for _, f := range r.marks {
-		if _, ok := m.fields[f]; !ok {
+		if _, ok := m.fields[f]; !ok && !slices.Contains(m.unclear, f) {
 			return false
 		}
 	}
@@ -134,6 +135,7 @@ func (m *matcher) discover(f field) {
 	case len(found) == 1:
 		m.claim(f.name, found[0])
 	case len(found) > 1:
+		m.unclear = append(m.unclear, f.name)
 		var names []string
 		for _, c := range found {
 			names = append(names, fmt.Sprintf("%q", c.Name))
