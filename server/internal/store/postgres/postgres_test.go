@@ -368,6 +368,38 @@ func TestBlockedLookupEndsInTime(t *testing.T) {
 	}
 }
 
+// TestCloseEndsLookups closes the store while a lookup waits for a lock.
+func TestCloseEndsLookups(t *testing.T) {
+	dsn := pgtest.Start(t).NewDatabase(t)
+	run(t, dsn, issuerTables("")+seed(1))
+	s := open(t, postgres.Config{DSN: dsn, LookupTimeout: time.Minute})
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "BEGIN; LOCK TABLE session"); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		_, err := s.Lookup(context.Background(), []string{"token-0"})
+		done <- err
+	}()
+	for waiting := false; !waiting; {
+		const blocked = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'session'::regclass)"
+		if err := conn.QueryRow(t.Context(), blocked).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("error %v, want ErrUnavailable", err)
+	}
+}
+
 func TestSearchPathAndQualifiedNames(t *testing.T) {
 	dsn := pgtest.Start(t).NewDatabase(t)
 	run(t, dsn, `CREATE SCHEMA one; SET search_path TO one;`+issuerTables("")+seed(1)+

@@ -113,24 +113,11 @@ func (s *Store) discover(ctx context.Context, override store.Schema) error {
 		return fmt.Errorf("database %s: %w", s.path, err)
 	}
 	s.slots = m.Slots()
-	token := "s." + schema.Quote(m.Session.Fields["token"].Name)
-	// The unary plus keeps the driver from reading values by the column's
-	// declared type; it changes nothing else.
-	exprs := []string{"+" + token}
-	for _, slot := range s.slots {
-		table := "s."
-		if slot.User {
-			table = "u."
-		}
-		exprs = append(exprs, "+"+table+schema.Quote(slot.Column.Name))
-	}
-	text := fmt.Sprintf("SELECT %s FROM %s AS s LEFT JOIN %s AS u ON u.%s = s.%s WHERE %s ",
-		strings.Join(exprs, ", "), m.Session.SQL(), m.User.SQL(),
-		schema.Quote(m.User.Fields["id"].Name), schema.Quote(m.Session.Fields["userId"].Name), token)
-	if s.one, err = s.db.PrepareContext(ctx, text+"= ?1"); err != nil {
+	text := lookupSQL(m, s.slots)
+	if s.one, err = s.db.PrepareContext(ctx, text+oneToken); err != nil {
 		return unavailable(s.path, err)
 	}
-	if s.many, err = s.db.PrepareContext(ctx, text+"IN (SELECT value FROM json_each(?1))"); err != nil {
+	if s.many, err = s.db.PrepareContext(ctx, text+manyTokens); err != nil {
 		return unavailable(s.path, err)
 	}
 	s.description = store.Description{
@@ -140,6 +127,31 @@ func (s *Store) discover(ctx context.Context, override store.Schema) error {
 		User:     m.User.Describe(),
 	}
 	return nil
+}
+
+// The ends of the lookup: for a token, and for a JSON array of them.
+const (
+	oneToken   = "= ?1"
+	manyTokens = "IN (SELECT value FROM json_each(?1))"
+)
+
+// lookupSQL returns the lookup without its end. Its answer is the token, then
+// the slots.
+func lookupSQL(m *schema.Mapping, slots []schema.Slot) string {
+	token := "s." + schema.Quote(m.Session.Fields["token"].Name)
+	// The unary plus keeps the driver from reading values by the column's
+	// declared type; it changes nothing else.
+	exprs := []string{"+" + token}
+	for _, slot := range slots {
+		table := "s."
+		if slot.User {
+			table = "u."
+		}
+		exprs = append(exprs, "+"+table+schema.Quote(slot.Column.Name))
+	}
+	return fmt.Sprintf("SELECT %s FROM %s AS s LEFT JOIN %s AS u ON u.%s = s.%s WHERE %s ",
+		strings.Join(exprs, ", "), m.Session.SQL(), m.User.SQL(),
+		schema.Quote(m.User.Fields["id"].Name), schema.Quote(m.Session.Fields["userId"].Name), token)
 }
 
 // Lookup implements [store.Store].
