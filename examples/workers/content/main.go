@@ -3,10 +3,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
-	"log"
 	"log/slog"
 	"net"
+	"os"
 	"os/signal"
 	"syscall"
 
@@ -23,20 +24,22 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:7001", "address to serve on")
 	authority := flag.String("authority", "127.0.0.1:8443", "address of sessiond")
 	flag.Parse()
-	if err := run(*listen, *authority); err != nil {
-		log.Fatal(err)
+	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := run(logger, *listen, *authority); err != nil {
+		logger.Error("stopped", "error", err)
+		os.Exit(1)
 	}
 }
 
-func run(listen, authority string) error {
+func run(logger *slog.Logger, listen, authority string) (err error) {
 	sessions, err := client.New(authority)
 	if err != nil {
 		return err
 	}
-	defer sessions.Close()
+	defer func() { err = errors.Join(err, sessions.Close()) }()
 	guard, err := interceptors.New(sessions,
 		interceptors.Public("/grpc.health.v1.Health/*"), // all else needs a session
-		interceptors.WithObserver(logCall))
+		interceptors.WithObserver(logCalls(logger)))
 	if err != nil {
 		return err
 	}
@@ -55,11 +58,13 @@ func run(listen, authority string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, srv.Stop)
-	slog.Info("serving", "address", l.Addr().String())
+	logger.Info("serving", "address", l.Addr().String())
 	return srv.Serve(l)
 }
 
-// logCall logs what the guard decided. It is never given the credential.
-func logCall(ctx context.Context, o client.Observation) {
-	slog.InfoContext(ctx, "call", "method", o.Method, "outcome", o.Outcome, "reason", o.Reason, "duration", o.Duration)
+// logCalls logs what the guard decided. It is never given the credential.
+func logCalls(logger *slog.Logger) client.Observer {
+	return func(ctx context.Context, o client.Observation) {
+		logger.InfoContext(ctx, "call", "method", o.Method, "outcome", o.Outcome, "reason", o.Reason, "duration", o.Duration)
+	}
 }

@@ -83,13 +83,13 @@ func (p *process) await(t *testing.T, n int, what string, match func(line string
 func (p *process) address(t *testing.T) string {
 	t.Helper()
 	line := p.await(t, 0, "the address it serves on", func(line string) bool {
-		return (strings.Contains(line, "msg=serving ") || strings.Contains(line, "INFO serving ")) && field(line, "address") != ""
+		return field(line, "msg") == "serving" && field(line, "address") != ""
 	})
 	return field(line, "address")
 }
 
-// field returns the value of key=value in a line of slog's text form, unquoted
-// values only; empty if there is none.
+// field returns the value of key=value in a line of slog's text form; empty if
+// there is none. The values asked for hold no spaces.
 func field(line, key string) string {
 	for word := range strings.FieldsSeq(line) {
 		if value, ok := strings.CutPrefix(word, key+"="); ok {
