@@ -237,7 +237,8 @@ func (s *Store) run(ctx context.Context, f func(context.Context) error) error {
 // Ready implements [store.Store].
 func (s *Store) Ready(ctx context.Context) error {
 	return s.run(ctx, func(ctx context.Context) error {
-		_, err := s.pool.Exec(ctx, s.statement.sql, []string{})
+		// LIMIT 0 tells it from a lookup in pg_stat_statements.
+		_, err := s.pool.Exec(ctx, s.statement.sql+" LIMIT 0", []string{})
 		return err
 	})
 }
