@@ -45,7 +45,7 @@ test: prepare ## Run every test, the end-to-end story and the vectors included
 
 .PHONY: e2e
 e2e: prepare ## Run the end-to-end story: real Better Auth, authority and workers
-	go test -count=1 -v ./examples/...
+	go test -count=1 -v ./server/internal/e2e
 
 .PHONY: vectors
 vectors: prepare ## Compare our verdicts with Better Auth's own (VECTORS=folder)

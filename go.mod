@@ -2,6 +2,8 @@ module github.com/sessiond/sessiond
 
 go 1.26.0
 
+ignore ./examples/workers/issuer/node_modules
+
 require (
 	github.com/BurntSushi/toml v1.6.0
 	github.com/google/go-cmp v0.7.0

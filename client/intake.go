@@ -131,7 +131,7 @@ func (s *intakeSource) refresh(ctx context.Context) (*intake, error) {
 	if flight == nil {
 		flight = &intakeFlight{done: make(chan struct{})}
 		s.flight = flight
-		s.running.Go(func() { s.fly(flight) })
+		s.running.Go(func() { s.fly(flight) }) //nolint:contextcheck // the flight outlives the caller that started it
 	}
 	s.mu.Unlock()
 

@@ -32,11 +32,8 @@ func (a answer) write(w http.ResponseWriter) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	switch a.httpStatus {
 	case http.StatusUnauthorized:
-		challenge := `Bearer realm="session"`
-		if a.reason != reasonNoCredential {
-			challenge += `, error="invalid_token"` // RFC 6750, section 3
-		}
-		header.Set("WWW-Authenticate", challenge)
+		// No scheme is registered for cookies; this is draft-broyer-http-cookie-auth's.
+		header.Set("WWW-Authenticate", `Cookie realm="session"`)
 	case http.StatusServiceUnavailable:
 		header.Set("Retry-After", fmt.Sprint(int(retryAfter.Seconds())))
 	}

@@ -170,7 +170,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	cancel()
-	err = errors.Join(err, s.drain(admin))
+	err = errors.Join(err, s.drain(admin)) //nolint:contextcheck // draining begins when the context has ended
 	running.Wait()
 	return err
 }

@@ -47,7 +47,7 @@ func configuration(t *testing.T) server.Config {
 	}
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // run serves until the test ends.
 func run(t *testing.T, cfg server.Config) *server.Server {
@@ -164,7 +164,7 @@ func TestRefusesToStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close() //nolint:errcheck // a test's listener
+	defer taken.Close()
 	tests := []struct {
 		name   string
 		change func(*server.Config)

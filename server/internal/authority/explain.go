@@ -231,13 +231,10 @@ func describeRecord(d store.Description, r store.Record, now time.Time) string {
 	s := r.Session
 	at := func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 	text := fmt.Sprintf("%s: session %s of user %s, created %s, updated %s, expires %s (now %s)", where, s.ID, s.UserID, at(s.CreatedAt), at(s.UpdatedAt), at(s.ExpiresAt), at(now))
-	switch {
-	case r.User == nil:
-		text += "; no row in " + d.User.Name + " with that id"
-	default:
-		text += fmt.Sprintf("; user found, banned %t, marked deleted %t", r.User.Banned, r.User.Deleted)
+	if r.User == nil {
+		return text + "; no row in " + d.User.Name + " with that id"
 	}
-	return text
+	return text + fmt.Sprintf("; user found, banned %t, marked deleted %t", r.User.Banned, r.User.Deleted)
 }
 
 // adviseReading names likely causes of a credential that did not verify.

@@ -101,7 +101,13 @@ func parseInt(s string) (n float64, ok bool) {
 	if s == "" {
 		return 0, true
 	}
-	s = strings.Trim(s, " \t\n\v\f\r\xa0")
+	space := func(b byte) bool { return b == ' ' || b >= '\t' && b <= '\r' || b == 0xa0 } // in Latin-1
+	for len(s) > 0 && space(s[0]) {
+		s = s[1:]
+	}
+	for len(s) > 0 && space(s[len(s)-1]) {
+		s = s[:len(s)-1]
+	}
 	end := 0
 	if end < len(s) && (s[end] == '-' || s[end] == '+') {
 		end++

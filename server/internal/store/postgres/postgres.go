@@ -102,7 +102,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		s.timeout = DefaultLookupTimeout
 	}
 	s.closing, s.close = context.WithCancel(context.WithoutCancel(ctx))
-	if s.pool, err = pgxpool.NewWithConfig(s.closing, pc); err != nil {
+	if s.pool, err = pgxpool.NewWithConfig(s.closing, pc); err != nil { //nolint:contextcheck // the pool outlives Open
 		s.close()
 		return nil, s.server.unavailable(err)
 	}
@@ -213,7 +213,7 @@ func (s *Store) run(ctx context.Context, f func(context.Context) error) error {
 	}
 	bounded, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	stop := context.AfterFunc(s.closing, cancel)
+	stop := context.AfterFunc(s.closing, cancel) //nolint:contextcheck // Close ends lookups too
 	defer stop()
 
 	err := f(bounded)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/sessiond/sessiond/server/internal/store"
@@ -48,6 +49,9 @@ func create(ctx context.Context, path string) error {
 
 // write calls f with a connection that may write the file at path.
 func write(ctx context.Context, path string, f func(*sql.Conn) error) (err error) {
+	if path, err = filepath.Abs(path); err != nil { // a URI's path is absolute
+		return fmt.Errorf("path of the session store: %w", err)
+	}
 	db, err := sql.Open("sqlite", dsn(path, "rw")+"&_pragma=foreign_keys(1)")
 	if err != nil {
 		return unavailable(path, err)

@@ -233,7 +233,7 @@ func (s *Store) run(ctx context.Context, f func(context.Context) error) error {
 	}
 	bounded, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	stop := context.AfterFunc(s.closing, cancel)
+	stop := context.AfterFunc(s.closing, cancel) //nolint:contextcheck // Close ends lookups too
 	defer stop()
 
 	err := f(bounded)

@@ -63,7 +63,8 @@ func TestConformance(t *testing.T) {
 }
 
 func TestCreateAndSeed(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "new.sqlite")
+	t.Chdir(t.TempDir())
+	path := "new.sqlite" // relative, as the embedded default's
 	s := open(t, sqlite.Config{Path: path, Create: true})
 	info, err := os.Stat(path)
 	if err != nil {
