@@ -160,3 +160,5 @@ func newPostgresSubject(t testing.TB) clienttest.Subject {
 	}
 	return s
 }
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
