@@ -132,7 +132,8 @@ func newSQLiteSubject(t testing.TB) clienttest.Subject {
 
 func newPostgresSubject(t testing.TB) clienttest.Subject {
 	t.Helper()
-	dsn := pgtest.Start(t).NewDatabase(t)
+	cluster := pgtest.Start(t)
+	dsn := cluster.NewDatabase(t)
 	conn, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {
 		t.Fatal(err)
@@ -155,8 +156,18 @@ func newPostgresSubject(t testing.TB) clienttest.Subject {
 	}
 	s.revoke = func(token string) { run(`DELETE FROM session WHERE token = $1`, token) }
 	s.lose = func() {
-		run(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I ALLOW_CONNECTIONS false', current_database()); END $$`)
-		run(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+		admin, err := pgx.Connect(t.Context(), cluster.DSN("postgres"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		database := conn.Config().Database
+		_, err = admin.Exec(t.Context(), "ALTER DATABASE "+pgx.Identifier{database}.Sanitize()+" ALLOW_CONNECTIONS false")
+		if err == nil {
+			_, err = admin.Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database)
+		}
+		if err = errors.Join(err, admin.Close(t.Context())); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return s
 }
