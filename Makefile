@@ -89,13 +89,17 @@ baseline: ## At a release only: make today's contract the one not to break
 	$(BUF) build -o $(BASELINE)
 
 .PHONY: bench
-bench: ## Run the benchmarks COUNT times and summarise build/bench.txt
+bench: ## Run the benchmarks in COUNT rounds and summarise build/bench.txt
 	@mkdir -p build
 	@packages=$$(tools/targets Benchmark | cut -d' ' -f1 | uniq); \
 		[[ -n $$packages ]] || { echo "bench: no benchmarks found" >&2; exit 1; }; \
-		go test -run '^$$' -bench . -benchmem -count=$(COUNT) -p 1 $$packages | tee build/bench.txt
+		: > build/bench.txt; \
+		for round in $$(seq $(COUNT)); do \
+			echo "bench: round $$round of $(COUNT)"; \
+			go test -run '^$$' -bench . -benchmem -p 1 $$packages | tee -a build/bench.txt; \
+		done # rounds, so that what is compared is interleaved
 	$(BENCHSTAT) build/bench.txt
 
 .PHONY: load
-load: build ## Load a running authority and its rivals (server/bench/load.sh)
+load: ## Drive the real server on Postgres with ghz, 100,000 sessions; writes build/load/report.md
 	server/bench/load.sh

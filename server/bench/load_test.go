@@ -1,8 +1,9 @@
 //go:build load
 
-// Package bench_test holds the load test: the real server on a real Postgres,
-// driven by ghz. make load runs it; the tag keeps it out of go test ./...
 package bench_test
+
+// The load test: the real server on a real Postgres, driven by ghz. make load
+// runs it; the tag keeps it out of go test ./...
 
 import (
 	"bytes"
@@ -29,15 +30,11 @@ import (
 )
 
 const (
-	secret   = "a-secret-for-the-load-test-of-32-bytes-or-more"
-	cookie   = "better-auth.session_token"
 	sessions = 100_000
 	// Of the requests, these many in a hundred carry a tampered signature, and
 	// these many a signed token that no row has.
 	tamperedPercent, unknownPercent = 5, 5
 )
-
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 func TestLoad(t *testing.T) {
 	root, err := filepath.Abs(filepath.Join("..", ".."))
@@ -60,7 +57,12 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background()) //nolint:errcheck // the database is dropped
-	tokens := seed(t, conn)
+	execute(t, conn, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+	tokens := make([]string, sessions)
+	for i := range tokens {
+		tokens[i] = sessioncookie.NewToken()
+	}
+	seed(t, conn, tokens)
 	want := writeData(t, filepath.Join(out, "data.json"), tokens)
 
 	var report bytes.Buffer
@@ -70,12 +72,11 @@ func TestLoad(t *testing.T) {
 		func() {
 			address, admin, stop := start(t, sessiond, dsn)
 			defer stop()
-			exec0(t, conn, "SELECT pg_stat_statements_reset()")
+			execute(t, conn, "SELECT pg_stat_statements_reset()")
 			before := scrape(t, admin)
 			result := filepath.Join(out, fmt.Sprintf("ghz-%d.json", inFlight))
-			// #nosec: a test's own binary and arguments
-			run(t, root, ghz, "--insecure", "--call", "sessiond.v1.SessionService.Validate", "-D", filepath.Join(out, "data.json"),
-				"-n", strconv.Itoa(sessions), "-c", strconv.Itoa(inFlight), "--connections", "4", "-O", "json", "-o", result, address)
+			run(t, root, ghz, "--config", "server/bench/ghz.json", "-D", filepath.Join(out, "data.json"),
+				"-n", strconv.Itoa(sessions), "-c", strconv.Itoa(inFlight), "-o", result, address)
 			got := diff(before, scrape(t, admin))
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("%d in flight: the server counted %v, want %v", inFlight, got, want)
@@ -108,37 +109,6 @@ func run(t *testing.T, dir, name string, args ...string) {
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, text)
 	}
-}
-
-func exec0(t *testing.T, conn *pgx.Conn, sql string) {
-	t.Helper()
-	if _, err := conn.Exec(t.Context(), sql); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-}
-
-// seed makes Better Auth's tables and the sessions, one user in four.
-func seed(t *testing.T, conn *pgx.Conn) []string {
-	t.Helper()
-	exec0(t, conn, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
-	exec0(t, conn, `CREATE TABLE "user" (id text PRIMARY KEY, name text NOT NULL, email text NOT NULL UNIQUE, "emailVerified" boolean NOT NULL, image text,
-		"createdAt" timestamptz DEFAULT CURRENT_TIMESTAMP NOT NULL, "updatedAt" timestamptz DEFAULT CURRENT_TIMESTAMP NOT NULL)`)
-	exec0(t, conn, `CREATE TABLE session (id text PRIMARY KEY, "expiresAt" timestamptz NOT NULL, token text NOT NULL UNIQUE, "createdAt" timestamptz DEFAULT CURRENT_TIMESTAMP NOT NULL,
-		"updatedAt" timestamptz NOT NULL, "ipAddress" text, "userAgent" text, "userId" text NOT NULL REFERENCES "user" (id) ON DELETE CASCADE)`)
-	exec0(t, conn, fmt.Sprintf(`INSERT INTO "user" (id, name, email, "emailVerified") SELECT 'u' || i, 'User ' || i, 'u' || i || '@example.com', true FROM generate_series(0, %d) i`, sessions/4))
-	tokens := make([]string, sessions)
-	rows := make([][]any, sessions)
-	now := time.Now().UTC().Truncate(time.Millisecond)
-	for i := range tokens {
-		tokens[i] = sessioncookie.NewToken()
-		rows[i] = []any{fmt.Sprintf("s%d", i), now.Add(168 * time.Hour), tokens[i], now, now, "203.0.113.7", "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0", fmt.Sprintf("u%d", i/4)}
-	}
-	if _, err := conn.CopyFrom(t.Context(), pgx.Identifier{"session"}, []string{"id", "expiresAt", "token", "createdAt", "updatedAt", "ipAddress", "userAgent", "userId"}, pgx.CopyFromRows(rows)); err != nil {
-		t.Fatal(err)
-	}
-	exec0(t, conn, `CREATE INDEX ON session ("userId")`)
-	exec0(t, conn, "ANALYZE")
-	return tokens
 }
 
 // writeData writes one request a session, in random order, and returns the
