@@ -21,7 +21,10 @@ type Slot struct {
 	Want Holds
 
 	required bool
-	set      func(*store.Record, store.Attribute)
+	// additional marks a column no decision depends on. What cannot be read of it
+	// is left out as NULL, as the issuer prints it; the session stays good.
+	additional bool
+	set        func(*store.Record, store.Attribute)
 }
 
 // Slots returns the columns to read, token excluded. The user's id is the first
@@ -29,7 +32,7 @@ type Slot struct {
 func (m *Mapping) Slots() []Slot {
 	slots := fieldSlots(sessionRole, m.Session, false, sessionSetters)
 	for _, a := range m.Session.Attributes {
-		slots = append(slots, Slot{Column: a.Column, Want: a.Want, set: func(r *store.Record, v store.Attribute) {
+		slots = append(slots, Slot{Column: a.Column, Want: a.Want, additional: true, set: func(r *store.Record, v store.Attribute) {
 			v.Name = a.Name
 			r.Session.Attributes = append(r.Session.Attributes, v)
 		}})
@@ -41,7 +44,7 @@ func (m *Mapping) Slots() []Slot {
 		}})
 	}
 	for _, a := range m.User.Attributes {
-		slots = append(slots, Slot{User: true, Column: a.Column, Want: a.Want, set: func(r *store.Record, v store.Attribute) {
+		slots = append(slots, Slot{User: true, Column: a.Column, Want: a.Want, additional: true, set: func(r *store.Record, v store.Attribute) {
 			v.Name = a.Name
 			r.User.Attributes = append(r.User.Attributes, v)
 		}})
@@ -115,6 +118,9 @@ func Assemble(slots []Slot, read func(i int) (store.Attribute, error)) store.Rec
 	r := store.Record{Found: true}
 	for i, s := range slots {
 		v, err := read(i)
+		if err != nil && s.additional {
+			v, err = store.Attribute{}, nil
+		}
 		if s.User && r.User == nil {
 			if err == nil && v.Kind == store.KindNull {
 				return r // no row of the user table joined

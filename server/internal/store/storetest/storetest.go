@@ -392,18 +392,22 @@ func testMilliseconds(t *testing.T, open Opener) {
 
 func testUnreadable(t *testing.T, open Opener) {
 	bad := Raw{Postgres: "'infinity'", SQLite: "'rubbish value'"}
-	f := basic("good", "endless", "headless", "alsogood", "badban")
+	f := basic("good", "endless", "headless", "alsogood", "badban", "badtrial")
 	rows := f.Tables[1].Rows
+	rows[5][7] = "u3"
 	rows[1][1] = bad
 	rows[2][3] = nil
 	rows[4][7] = "u2"
-	f.Tables[0].Columns = append(f.Tables[0].Columns, Column{"banExpires", Time, ""})
-	f.Tables[0].Rows[0] = append(f.Tables[0].Rows[0], nil)
-	f.Tables[0].Rows = append(f.Tables[0].Rows, []any{"u2", "Bob", "bob@example.com", true, nil, created, updated, bad})
+	f.Tables[0].Columns = append(f.Tables[0].Columns, Column{"banExpires", Time, ""}, Column{"trialEndsAt", Time, ""})
+	f.Tables[0].Rows[0] = append(f.Tables[0].Rows[0], nil, nil)
+	f.Tables[0].Rows = append(f.Tables[0].Rows,
+		[]any{"u2", "Bob", "bob@example.com", true, nil, created, updated, bad, nil},
+		[]any{"u3", "Eve", "eve@example.com", true, nil, created, updated, nil, bad})
 	s := open(t, f)
 
-	got := lookup(t, s, "good", "endless", "headless", "alsogood", "badban")
-	for i, column := range map[int]string{0: "", 1: "expiresAt", 2: "createdAt", 3: "", 4: "banExpires"} {
+	// No decision depends on an additional column, so the last row is readable.
+	got := lookup(t, s, "good", "endless", "headless", "alsogood", "badban", "badtrial")
+	for i, column := range map[int]string{0: "", 1: "expiresAt", 2: "createdAt", 3: "", 4: "banExpires", 5: ""} {
 		r := got[i]
 		if !r.Found {
 			t.Errorf("record %d is not found", i)
