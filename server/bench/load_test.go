@@ -56,7 +56,7 @@ func TestLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.Background()) //nolint:errcheck // the database is dropped
+	defer conn.Close(context.Background())
 	execute(t, conn, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
 	tokens := make([]string, sessions)
 	for i := range tokens {

@@ -217,7 +217,7 @@ func postgresStore(b *testing.B, tokens []string) server.StoreConfig {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer conn.Close(context.Background()) //nolint:errcheck // the database is dropped
+	defer conn.Close(context.Background())
 	seed(b, conn, tokens)
 	return server.StoreConfig{Driver: server.DriverPostgres, DSN: dsn, MaxConns: 16}
 }
