@@ -187,7 +187,7 @@ func free(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // it served its purpose
+	defer l.Close()
 	return l.Addr().String()
 }
 
