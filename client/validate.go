@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
@@ -186,7 +187,7 @@ func (r *round) narrow(in *intake, open []int) (toSend []int, narrowed []*sessio
 // another way, the results mean nothing.
 func (r *round) send(ctx context.Context, in *intake, toSend []int, narrowed []*sessiondv1.Credential) (*intake, error) {
 	for len(toSend) > 0 {
-		n := min(len(toSend), in.maxBatch)
+		n := part(narrowed, in.maxBatch)
 		sentAt := time.Now()
 		r.sent = true
 		answers, err := r.via(ctx, narrowed[:n], r.maxAge)
@@ -208,6 +209,26 @@ func (r *round) send(ctx context.Context, in *intake, toSend []int, narrowed []*
 		toSend, narrowed = toSend[n:], narrowed[n:]
 	}
 	return in, nil
+}
+
+// maxPartBytes bounds the credentials of one request, well below the 4 MiB that a
+// gRPC server takes by default.
+const maxPartBytes = 1 << 20
+
+// part returns how many of the credentials go into one request: at least one, at
+// most most, and no more than maxPartBytes allow.
+func part(credentials []*sessiondv1.Credential, most int) int {
+	if len(credentials) == 1 {
+		return 1
+	}
+	size := 0
+	for n, credential := range credentials {
+		size += proto.Size(credential)
+		if n == most || n > 0 && size > maxPartBytes {
+			return n
+		}
+	}
+	return len(credentials)
 }
 
 func (c *Client) sendOne(ctx context.Context, credentials []*sessiondv1.Credential, maxAge *durationpb.Duration) ([]*sessiondv1.ValidateResponse, error) {

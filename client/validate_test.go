@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/sessiond/sessiond/client"
+	"github.com/sessiond/sessiond/client/clienttest"
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
 )
 
@@ -301,4 +303,24 @@ func TestClosedClient(t *testing.T) {
 			t.Errorf("call after Close: %v, want ErrUnavailable", err)
 		}
 	})
+}
+
+// TestBatchOfLargeCredentials: a batch within max_batch_size may still be more
+// than a gRPC server takes in one message.
+func TestBatchOfLargeCredentials(t *testing.T) {
+	authority := clienttest.New(t)
+	cookie := authority.Add(client.Session{})
+	credentials := make([]client.Credential, 100)
+	for i := range credentials {
+		credentials[i] = client.FromHeaders(cookie+"; "+clienttest.CookieName+"="+strings.Repeat("x", 60<<10), "")
+	}
+	results, err := authority.Client().ValidateBatch(t.Context(), credentials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, result := range results {
+		if result.Session == nil {
+			t.Fatalf("credential %d: %v", i, result.Err)
+		}
+	}
 }
