@@ -27,7 +27,7 @@ const CookieName = "better-auth.session_token"
 
 const (
 	secret    = "clienttest: not a secret"
-	maxBytes  = 16 << 10
+	maxBytes  = 64 << 10
 	maxBatch  = 100
 	staleness = 5 * time.Second
 	lifetime  = 7 * 24 * time.Hour
