@@ -16,7 +16,7 @@ import (
 
 // server is an authority that answers as a test says and keeps what it was asked.
 type server struct {
-	sessiondv1.UnsafeSessionServiceServer
+	sessiondv1.UnimplementedSessionServiceServer
 	intake   func(context.Context) (*sessiondv1.GetIntakeResponse, error)
 	validate func(context.Context, *sessiondv1.ValidateRequest) (*sessiondv1.ValidateResponse, error)
 	batch    func(context.Context, *sessiondv1.BatchValidateRequest) (*sessiondv1.BatchValidateResponse, error)

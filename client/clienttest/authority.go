@@ -35,7 +35,7 @@ const (
 
 // Authority is an authority in memory. It is safe for concurrent use.
 type Authority struct {
-	sessiondv1.UnsafeSessionServiceServer
+	sessiondv1.UnimplementedSessionServiceServer
 	tb       testing.TB
 	instance string
 	listener *bufconn.Listener

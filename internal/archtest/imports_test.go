@@ -44,9 +44,10 @@ var (
 var rules = map[string]rule{
 	// What workers import.
 	"sessioncookie":   {never: []string{goGRPC}},
+	"internal/clock":  {},
 	"gen/sessiond/v1": {modules: []string{goGRPC, protobuf}, never: heavy},
 	"client": {
-		local:   []string{"gen/sessiond/v1", "sessioncookie"},
+		local:   []string{"gen/sessiond/v1", "internal/clock", "sessioncookie"},
 		modules: []string{goGRPC, protobuf, rpcErrors},
 		never:   heavy,
 	},
@@ -59,27 +60,39 @@ var rules = map[string]rule{
 	// The rules of the authority: no transport, no database.
 	"server/internal/sessiondata": {local: []string{"sessioncookie"}, never: slices.Concat([]string{goGRPC}, anySQL)},
 	"server/internal/authority": {
-		local: []string{"server/internal/store", "server/internal/sessiondata", "sessioncookie"},
+		local: []string{"internal/clock", "server/internal/feed", "server/internal/sessiondata", "server/internal/store", "sessioncookie"},
 		never: slices.Concat([]string{goGRPC}, anySQL),
+	},
+
+	// Staying current: what has ended, who has to know, what is still true.
+	"server/internal/feed":  {local: []string{"server/internal/store"}, never: slices.Concat(transport, anySQL)},
+	"server/internal/cache": {local: []string{"internal/clock", "server/internal/feed", "server/internal/store"}, never: slices.Concat(transport, anySQL)},
+	"server/internal/hub":   {local: []string{"internal/clock", "server/internal/feed"}, never: slices.Concat(transport, anySQL)},
+	"server/internal/replica": {
+		local: []string{"internal/clock", "server/internal/cache", "server/internal/feed", "server/internal/hub", "server/internal/store"},
+		never: slices.Concat(transport, anySQL),
 	},
 
 	// Where sessions are kept: one driver each, and none knows another.
 	"server/internal/store":        {never: slices.Concat(transport, anySQL)},
 	"server/internal/store/schema": {local: []string{"server/internal/store"}, never: slices.Concat(transport, []string{pgx, sqlite})},
 	"server/internal/store/postgres": {
-		local:   []string{"server/internal/store", "server/internal/store/schema"},
+		local:   []string{"server/internal/feed", "server/internal/store", "server/internal/store/schema"},
 		modules: []string{pgx},
 		never:   []string{goGRPC, sqlite},
 	},
 	"server/internal/store/sqlite": {
-		local:   []string{"server/internal/store", "server/internal/store/schema"},
+		local:   []string{"server/internal/feed", "server/internal/store", "server/internal/store/schema"},
 		modules: []string{sqlite},
 		never:   []string{goGRPC, pgx},
 	},
 
 	// The doors, and what holds the house together.
 	"server/internal/rpc": {
-		local:   []string{"gen/sessiond/v1", "server/internal/authority", "server/internal/store"},
+		local: []string{
+			"gen/sessiond/v1", "internal/clock", "server/internal/authority", "server/internal/cache",
+			"server/internal/feed", "server/internal/hub", "server/internal/replica", "server/internal/store",
+		},
 		modules: []string{goGRPC, protobuf, rpcErrors},
 		never:   anySQL,
 	},
@@ -90,8 +103,9 @@ var rules = map[string]rule{
 	},
 	"server": {
 		local: []string{
-			"gen/sessiond/v1", "sessioncookie",
-			"server/internal/authority", "server/internal/rpc", "server/internal/sessiondata",
+			"gen/sessiond/v1", "internal/clock", "sessioncookie",
+			"server/internal/authority", "server/internal/cache", "server/internal/feed", "server/internal/hub",
+			"server/internal/replica", "server/internal/rpc", "server/internal/sessiondata",
 			"server/internal/store", "server/internal/store/postgres", "server/internal/store/sqlite",
 			"server/internal/telemetry",
 		},

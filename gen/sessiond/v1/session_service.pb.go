@@ -388,7 +388,10 @@ type ValidateRequest struct {
 	Credential *Credential `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
 	// How old the knowledge behind the answer may be when the call arrives. Unset:
 	// the staleness bound. Zero: the store is read for this call ("strict").
-	MaxAge        *durationpb.Duration `protobuf:"bytes,2,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	MaxAge *durationpb.Duration `protobuf:"bytes,2,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	// A revision that the answer must be at, or newer. Empty: none. Text that is no
+	// revision of this store is INVALID_ARGUMENT.
+	AtLeast       string `protobuf:"bytes,3,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -437,6 +440,13 @@ func (x *ValidateRequest) GetMaxAge() *durationpb.Duration {
 	return nil
 }
 
+func (x *ValidateRequest) GetAtLeast() string {
+	if x != nil {
+		return x.AtLeast
+	}
+	return ""
+}
+
 // ValidateResponse is one verdict.
 type ValidateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -457,7 +467,16 @@ type ValidateResponse struct {
 	// The authority does not: call the issuer's get-session to have it done.
 	NeedsRefresh bool `protobuf:"varint,5,opt,name=needs_refresh,json=needsRefresh,proto3" json:"needs_refresh,omitempty"`
 	// The authority process that answered. New at every start. Opaque.
-	Instance      string `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"`
+	Instance string `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"`
+	// The name of the session in events: the SHA-256 of its token. Set wherever a
+	// token was verified, with a refusal too.
+	SessionKey []byte `protobuf:"bytes,7,opt,name=session_key,json=sessionKey,proto3" json:"session_key,omitempty"`
+	// Whether the knowledge cannot be renewed by a Watch, since nobody tells the
+	// authority of changes: a cache may use the answer for the staleness bound,
+	// counted from the moment it speaks of, whatever lease it holds.
+	Untracked bool `protobuf:"varint,8,opt,name=untracked,proto3" json:"untracked,omitempty"`
+	// GetIntakeResponse.config_digest of the authority that answered.
+	ConfigDigest  []byte `protobuf:"bytes,9,opt,name=config_digest,json=configDigest,proto3" json:"config_digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -545,6 +564,27 @@ func (x *ValidateResponse) GetInstance() string {
 	return ""
 }
 
+func (x *ValidateResponse) GetSessionKey() []byte {
+	if x != nil {
+		return x.SessionKey
+	}
+	return nil
+}
+
+func (x *ValidateResponse) GetUntracked() bool {
+	if x != nil {
+		return x.Untracked
+	}
+	return false
+}
+
+func (x *ValidateResponse) GetConfigDigest() []byte {
+	if x != nil {
+		return x.ConfigDigest
+	}
+	return nil
+}
+
 type isValidateResponse_Verdict interface {
 	isValidateResponse_Verdict()
 }
@@ -615,7 +655,9 @@ type BatchValidateRequest struct {
 	// The credentials; at most GetIntakeResponse.max_batch_size.
 	Credentials []*Credential `protobuf:"bytes,1,rep,name=credentials,proto3" json:"credentials,omitempty"`
 	// As ValidateRequest.max_age, for all of them.
-	MaxAge        *durationpb.Duration `protobuf:"bytes,2,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	MaxAge *durationpb.Duration `protobuf:"bytes,2,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	// As ValidateRequest.at_least, for all of them.
+	AtLeast       string `protobuf:"bytes,3,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -664,6 +706,13 @@ func (x *BatchValidateRequest) GetMaxAge() *durationpb.Duration {
 	return nil
 }
 
+func (x *BatchValidateRequest) GetAtLeast() string {
+	if x != nil {
+		return x.AtLeast
+	}
+	return ""
+}
+
 // BatchValidateResponse holds one verdict for each credential, in the request's order.
 type BatchValidateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -710,6 +759,426 @@ func (x *BatchValidateResponse) GetVerdicts() []*ValidateResponse {
 	return nil
 }
 
+// WatchRequest is what a cache sends on its Watch. The first one opens it.
+type WatchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The protocol version the caller speaks, 1; in the first message only.
+	Protocol uint32 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// A name for the operator's view, such as "content-api"; in the first message only.
+	Client string `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
+	// Asks for a grant. Numbers grow by one; 0: no renewal.
+	Renew uint64 `protobuf:"varint,3,opt,name=renew,proto3" json:"renew,omitempty"`
+	// The number of the last message that was processed wholly, and with it of all
+	// before. 0: none yet.
+	Ack           uint64 `protobuf:"varint,4,opt,name=ack,proto3" json:"ack,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_sessiond_v1_session_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WatchRequest) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *WatchRequest) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *WatchRequest) GetRenew() uint64 {
+	if x != nil {
+		return x.Renew
+	}
+	return 0
+}
+
+func (x *WatchRequest) GetAck() uint64 {
+	if x != nil {
+		return x.Ack
+	}
+	return 0
+}
+
+// WatchResponse is one message of a Watch: first events, then a grant.
+type WatchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Counts the messages of this Watch from 1. Acknowledge it after the events
+	// were stamped and dropped, not before.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// The first message has this and nothing else.
+	Hello *WatchHello `protobuf:"bytes,2,opt,name=hello,proto3" json:"hello,omitempty"`
+	// What has ended.
+	Events []*Event `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
+	// The answer to a renewal.
+	Grant         *Grant `protobuf:"bytes,4,opt,name=grant,proto3" json:"grant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchResponse) Reset() {
+	*x = WatchResponse{}
+	mi := &file_sessiond_v1_session_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchResponse) ProtoMessage() {}
+
+func (x *WatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
+func (*WatchResponse) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *WatchResponse) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *WatchResponse) GetHello() *WatchHello {
+	if x != nil {
+		return x.Hello
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetGrant() *Grant {
+	if x != nil {
+		return x.Grant
+	}
+	return nil
+}
+
+// WatchHello opens a Watch.
+type WatchHello struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As GetIntake returns it; the instance is the one that all caching is tied to.
+	Intake        *GetIntakeResponse `protobuf:"bytes,1,opt,name=intake,proto3" json:"intake,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchHello) Reset() {
+	*x = WatchHello{}
+	mi := &file_sessiond_v1_session_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchHello) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchHello) ProtoMessage() {}
+
+func (x *WatchHello) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchHello.ProtoReflect.Descriptor instead.
+func (*WatchHello) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *WatchHello) GetIntake() *GetIntakeResponse {
+	if x != nil {
+		return x.Intake
+	}
+	return nil
+}
+
+// Event tells that something a cache may hold has ended or changed.
+type Event struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What to forget. None set: everything.
+	//
+	// Types that are valid to be assigned to Scope:
+	//
+	//	*Event_SessionKey
+	//	*Event_UserId
+	Scope         isEvent_Scope `protobuf_oneof:"scope"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_sessiond_v1_session_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Event) GetScope() isEvent_Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+func (x *Event) GetSessionKey() []byte {
+	if x != nil {
+		if x, ok := x.Scope.(*Event_SessionKey); ok {
+			return x.SessionKey
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetUserId() string {
+	if x != nil {
+		if x, ok := x.Scope.(*Event_UserId); ok {
+			return x.UserId
+		}
+	}
+	return ""
+}
+
+type isEvent_Scope interface {
+	isEvent_Scope()
+}
+
+type Event_SessionKey struct {
+	// One session, by ValidateResponse.session_key.
+	SessionKey []byte `protobuf:"bytes,1,opt,name=session_key,json=sessionKey,proto3,oneof"`
+}
+
+type Event_UserId struct {
+	// All sessions of a user, by Session.user_id.
+	UserId string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3,oneof"`
+}
+
+func (*Event_SessionKey) isEvent_Scope() {}
+
+func (*Event_UserId) isEvent_Scope() {}
+
+// Grant lets a cache answer.
+type Grant struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of the renewal that this answers. The lease counts from the moment
+	// at which the caller sent that renewal.
+	Renew uint64 `protobuf:"varint,1,opt,name=renew,proto3" json:"renew,omitempty"`
+	// How old the authority's own knowledge was when it sent this. It shortens the lease.
+	Age           *durationpb.Duration `protobuf:"bytes,2,opt,name=age,proto3" json:"age,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Grant) Reset() {
+	*x = Grant{}
+	mi := &file_sessiond_v1_session_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Grant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Grant) ProtoMessage() {}
+
+func (x *Grant) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Grant.ProtoReflect.Descriptor instead.
+func (*Grant) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Grant) GetRenew() uint64 {
+	if x != nil {
+		return x.Renew
+	}
+	return 0
+}
+
+func (x *Grant) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
+// GetRevisionRequest asks for the store's present revision.
+type GetRevisionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRevisionRequest) Reset() {
+	*x = GetRevisionRequest{}
+	mi := &file_sessiond_v1_session_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRevisionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRevisionRequest) ProtoMessage() {}
+
+func (x *GetRevisionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRevisionRequest.ProtoReflect.Descriptor instead.
+func (*GetRevisionRequest) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_service_proto_rawDescGZIP(), []int{15}
+}
+
+// GetRevisionResponse holds it.
+type GetRevisionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision. Opaque text.
+	Revision      string `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRevisionResponse) Reset() {
+	*x = GetRevisionResponse{}
+	mi := &file_sessiond_v1_session_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRevisionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRevisionResponse) ProtoMessage() {}
+
+func (x *GetRevisionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRevisionResponse.ProtoReflect.Descriptor instead.
+func (*GetRevisionResponse) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetRevisionResponse) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
 var File_sessiond_v1_session_service_proto protoreflect.FileDescriptor
 
 const file_sessiond_v1_session_service_proto_rawDesc = "" +
@@ -738,31 +1207,63 @@ const file_sessiond_v1_session_service_proto_rawDesc = "" +
 	"\x06cookie\x18\x01 \x01(\fH\x00R\x06cookie\x88\x01\x01\x12)\n" +
 	"\rauthorization\x18\x02 \x01(\fH\x01R\rauthorization\x88\x01\x01B\t\n" +
 	"\a_cookieB\x10\n" +
-	"\x0e_authorization\"~\n" +
+	"\x0e_authorization\"\x99\x01\n" +
 	"\x0fValidateRequest\x127\n" +
 	"\n" +
 	"credential\x18\x01 \x01(\v2\x17.sessiond.v1.CredentialR\n" +
 	"credential\x122\n" +
-	"\amax_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"\xb9\x02\n" +
+	"\amax_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x12\x19\n" +
+	"\bat_least\x18\x03 \x01(\tR\aatLeast\"\x9d\x03\n" +
 	"\x10ValidateResponse\x120\n" +
 	"\asession\x18\x01 \x01(\v2\x14.sessiond.v1.SessionH\x00R\asession\x120\n" +
 	"\arefusal\x18\x02 \x01(\v2\x14.sessiond.v1.RefusalH\x00R\arefusal\x12+\n" +
 	"\x03age\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12H\n" +
 	"\x12remaining_lifetime\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x11remainingLifetime\x12#\n" +
 	"\rneeds_refresh\x18\x05 \x01(\bR\fneedsRefresh\x12\x1a\n" +
-	"\binstance\x18\x06 \x01(\tR\binstanceB\t\n" +
+	"\binstance\x18\x06 \x01(\tR\binstance\x12\x1f\n" +
+	"\vsession_key\x18\a \x01(\fR\n" +
+	"sessionKey\x12\x1c\n" +
+	"\tuntracked\x18\b \x01(\bR\tuntracked\x12#\n" +
+	"\rconfig_digest\x18\t \x01(\fR\fconfigDigestB\t\n" +
 	"\averdict\"6\n" +
 	"\aRefusal\x12+\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x13.sessiond.v1.ReasonR\x06reason\"\x85\x01\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x13.sessiond.v1.ReasonR\x06reason\"\xa0\x01\n" +
 	"\x14BatchValidateRequest\x129\n" +
 	"\vcredentials\x18\x01 \x03(\v2\x17.sessiond.v1.CredentialR\vcredentials\x122\n" +
-	"\amax_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"R\n" +
+	"\amax_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x12\x19\n" +
+	"\bat_least\x18\x03 \x01(\tR\aatLeast\"R\n" +
 	"\x15BatchValidateResponse\x129\n" +
-	"\bverdicts\x18\x01 \x03(\v2\x1d.sessiond.v1.ValidateResponseR\bverdicts2\xfd\x01\n" +
+	"\bverdicts\x18\x01 \x03(\v2\x1d.sessiond.v1.ValidateResponseR\bverdicts\"j\n" +
+	"\fWatchRequest\x12\x1a\n" +
+	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x16\n" +
+	"\x06client\x18\x02 \x01(\tR\x06client\x12\x14\n" +
+	"\x05renew\x18\x03 \x01(\x04R\x05renew\x12\x10\n" +
+	"\x03ack\x18\x04 \x01(\x04R\x03ack\"\xac\x01\n" +
+	"\rWatchResponse\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12-\n" +
+	"\x05hello\x18\x02 \x01(\v2\x17.sessiond.v1.WatchHelloR\x05hello\x12*\n" +
+	"\x06events\x18\x03 \x03(\v2\x12.sessiond.v1.EventR\x06events\x12(\n" +
+	"\x05grant\x18\x04 \x01(\v2\x12.sessiond.v1.GrantR\x05grant\"D\n" +
+	"\n" +
+	"WatchHello\x126\n" +
+	"\x06intake\x18\x01 \x01(\v2\x1e.sessiond.v1.GetIntakeResponseR\x06intake\"N\n" +
+	"\x05Event\x12!\n" +
+	"\vsession_key\x18\x01 \x01(\fH\x00R\n" +
+	"sessionKey\x12\x19\n" +
+	"\auser_id\x18\x02 \x01(\tH\x00R\x06userIdB\a\n" +
+	"\x05scope\"J\n" +
+	"\x05Grant\x12\x14\n" +
+	"\x05renew\x18\x01 \x01(\x04R\x05renew\x12+\n" +
+	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\"\x14\n" +
+	"\x12GetRevisionRequest\"1\n" +
+	"\x13GetRevisionResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\tR\brevision2\x93\x03\n" +
 	"\x0eSessionService\x12J\n" +
 	"\tGetIntake\x12\x1d.sessiond.v1.GetIntakeRequest\x1a\x1e.sessiond.v1.GetIntakeResponse\x12G\n" +
 	"\bValidate\x12\x1c.sessiond.v1.ValidateRequest\x1a\x1d.sessiond.v1.ValidateResponse\x12V\n" +
-	"\rBatchValidate\x12!.sessiond.v1.BatchValidateRequest\x1a\".sessiond.v1.BatchValidateResponseB9Z7github.com/sessiond/sessiond/gen/sessiond/v1;sessiondv1b\x06proto3"
+	"\rBatchValidate\x12!.sessiond.v1.BatchValidateRequest\x1a\".sessiond.v1.BatchValidateResponse\x12B\n" +
+	"\x05Watch\x12\x19.sessiond.v1.WatchRequest\x1a\x1a.sessiond.v1.WatchResponse(\x010\x01\x12P\n" +
+	"\vGetRevision\x12\x1f.sessiond.v1.GetRevisionRequest\x1a .sessiond.v1.GetRevisionResponseB9Z7github.com/sessiond/sessiond/gen/sessiond/v1;sessiondv1b\x06proto3"
 
 var (
 	file_sessiond_v1_session_service_proto_rawDescOnce sync.Once
@@ -776,7 +1277,7 @@ func file_sessiond_v1_session_service_proto_rawDescGZIP() []byte {
 	return file_sessiond_v1_session_service_proto_rawDescData
 }
 
-var file_sessiond_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_sessiond_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_sessiond_v1_session_service_proto_goTypes = []any{
 	(*GetIntakeRequest)(nil),      // 0: sessiond.v1.GetIntakeRequest
 	(*GetIntakeResponse)(nil),     // 1: sessiond.v1.GetIntakeResponse
@@ -788,35 +1289,51 @@ var file_sessiond_v1_session_service_proto_goTypes = []any{
 	(*Refusal)(nil),               // 7: sessiond.v1.Refusal
 	(*BatchValidateRequest)(nil),  // 8: sessiond.v1.BatchValidateRequest
 	(*BatchValidateResponse)(nil), // 9: sessiond.v1.BatchValidateResponse
-	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
-	(*Session)(nil),               // 11: sessiond.v1.Session
-	(Reason)(0),                   // 12: sessiond.v1.Reason
+	(*WatchRequest)(nil),          // 10: sessiond.v1.WatchRequest
+	(*WatchResponse)(nil),         // 11: sessiond.v1.WatchResponse
+	(*WatchHello)(nil),            // 12: sessiond.v1.WatchHello
+	(*Event)(nil),                 // 13: sessiond.v1.Event
+	(*Grant)(nil),                 // 14: sessiond.v1.Grant
+	(*GetRevisionRequest)(nil),    // 15: sessiond.v1.GetRevisionRequest
+	(*GetRevisionResponse)(nil),   // 16: sessiond.v1.GetRevisionResponse
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*Session)(nil),               // 18: sessiond.v1.Session
+	(Reason)(0),                   // 19: sessiond.v1.Reason
 }
 var file_sessiond_v1_session_service_proto_depIdxs = []int32{
 	2,  // 0: sessiond.v1.GetIntakeResponse.cookies:type_name -> sessiond.v1.CookieRule
-	10, // 1: sessiond.v1.GetIntakeResponse.staleness_bound:type_name -> google.protobuf.Duration
+	17, // 1: sessiond.v1.GetIntakeResponse.staleness_bound:type_name -> google.protobuf.Duration
 	4,  // 2: sessiond.v1.Credential.headers:type_name -> sessiond.v1.Headers
 	3,  // 3: sessiond.v1.ValidateRequest.credential:type_name -> sessiond.v1.Credential
-	10, // 4: sessiond.v1.ValidateRequest.max_age:type_name -> google.protobuf.Duration
-	11, // 5: sessiond.v1.ValidateResponse.session:type_name -> sessiond.v1.Session
+	17, // 4: sessiond.v1.ValidateRequest.max_age:type_name -> google.protobuf.Duration
+	18, // 5: sessiond.v1.ValidateResponse.session:type_name -> sessiond.v1.Session
 	7,  // 6: sessiond.v1.ValidateResponse.refusal:type_name -> sessiond.v1.Refusal
-	10, // 7: sessiond.v1.ValidateResponse.age:type_name -> google.protobuf.Duration
-	10, // 8: sessiond.v1.ValidateResponse.remaining_lifetime:type_name -> google.protobuf.Duration
-	12, // 9: sessiond.v1.Refusal.reason:type_name -> sessiond.v1.Reason
+	17, // 7: sessiond.v1.ValidateResponse.age:type_name -> google.protobuf.Duration
+	17, // 8: sessiond.v1.ValidateResponse.remaining_lifetime:type_name -> google.protobuf.Duration
+	19, // 9: sessiond.v1.Refusal.reason:type_name -> sessiond.v1.Reason
 	3,  // 10: sessiond.v1.BatchValidateRequest.credentials:type_name -> sessiond.v1.Credential
-	10, // 11: sessiond.v1.BatchValidateRequest.max_age:type_name -> google.protobuf.Duration
+	17, // 11: sessiond.v1.BatchValidateRequest.max_age:type_name -> google.protobuf.Duration
 	6,  // 12: sessiond.v1.BatchValidateResponse.verdicts:type_name -> sessiond.v1.ValidateResponse
-	0,  // 13: sessiond.v1.SessionService.GetIntake:input_type -> sessiond.v1.GetIntakeRequest
-	5,  // 14: sessiond.v1.SessionService.Validate:input_type -> sessiond.v1.ValidateRequest
-	8,  // 15: sessiond.v1.SessionService.BatchValidate:input_type -> sessiond.v1.BatchValidateRequest
-	1,  // 16: sessiond.v1.SessionService.GetIntake:output_type -> sessiond.v1.GetIntakeResponse
-	6,  // 17: sessiond.v1.SessionService.Validate:output_type -> sessiond.v1.ValidateResponse
-	9,  // 18: sessiond.v1.SessionService.BatchValidate:output_type -> sessiond.v1.BatchValidateResponse
-	16, // [16:19] is the sub-list for method output_type
-	13, // [13:16] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	12, // 13: sessiond.v1.WatchResponse.hello:type_name -> sessiond.v1.WatchHello
+	13, // 14: sessiond.v1.WatchResponse.events:type_name -> sessiond.v1.Event
+	14, // 15: sessiond.v1.WatchResponse.grant:type_name -> sessiond.v1.Grant
+	1,  // 16: sessiond.v1.WatchHello.intake:type_name -> sessiond.v1.GetIntakeResponse
+	17, // 17: sessiond.v1.Grant.age:type_name -> google.protobuf.Duration
+	0,  // 18: sessiond.v1.SessionService.GetIntake:input_type -> sessiond.v1.GetIntakeRequest
+	5,  // 19: sessiond.v1.SessionService.Validate:input_type -> sessiond.v1.ValidateRequest
+	8,  // 20: sessiond.v1.SessionService.BatchValidate:input_type -> sessiond.v1.BatchValidateRequest
+	10, // 21: sessiond.v1.SessionService.Watch:input_type -> sessiond.v1.WatchRequest
+	15, // 22: sessiond.v1.SessionService.GetRevision:input_type -> sessiond.v1.GetRevisionRequest
+	1,  // 23: sessiond.v1.SessionService.GetIntake:output_type -> sessiond.v1.GetIntakeResponse
+	6,  // 24: sessiond.v1.SessionService.Validate:output_type -> sessiond.v1.ValidateResponse
+	9,  // 25: sessiond.v1.SessionService.BatchValidate:output_type -> sessiond.v1.BatchValidateResponse
+	11, // 26: sessiond.v1.SessionService.Watch:output_type -> sessiond.v1.WatchResponse
+	16, // 27: sessiond.v1.SessionService.GetRevision:output_type -> sessiond.v1.GetRevisionResponse
+	23, // [23:28] is the sub-list for method output_type
+	18, // [18:23] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_sessiond_v1_session_service_proto_init() }
@@ -836,13 +1353,17 @@ func file_sessiond_v1_session_service_proto_init() {
 		(*ValidateResponse_Session)(nil),
 		(*ValidateResponse_Refusal)(nil),
 	}
+	file_sessiond_v1_session_service_proto_msgTypes[13].OneofWrappers = []any{
+		(*Event_SessionKey)(nil),
+		(*Event_UserId)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sessiond_v1_session_service_proto_rawDesc), len(file_sessiond_v1_session_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,8 @@ const (
 	SessionService_GetIntake_FullMethodName     = "/sessiond.v1.SessionService/GetIntake"
 	SessionService_Validate_FullMethodName      = "/sessiond.v1.SessionService/Validate"
 	SessionService_BatchValidate_FullMethodName = "/sessiond.v1.SessionService/BatchValidate"
+	SessionService_Watch_FullMethodName         = "/sessiond.v1.SessionService/Watch"
+	SessionService_GetRevision_FullMethodName   = "/sessiond.v1.SessionService/GetRevision"
 )
 
 // SessionServiceClient is the client API for SessionService service.
@@ -51,6 +53,14 @@ type SessionServiceClient interface {
 	Validate(ctx context.Context, in *ValidateRequest, opts ...grpc.CallOption) (*ValidateResponse, error)
 	// BatchValidate decides many credentials with one lookup in the store.
 	BatchValidate(ctx context.Context, in *BatchValidateRequest, opts ...grpc.CallOption) (*BatchValidateResponse, error)
+	// Watch tells a cache of answers what has ended, and lends it the right to
+	// answer: a lease, that the caller renews. The rules are in docs/contract.md.
+	// FAILED_PRECONDITION: the authority does not speak the caller's protocol version.
+	Watch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WatchRequest, WatchResponse], error)
+	// GetRevision returns the store's present revision. A call that carries it as
+	// at_least is judged by everything that was committed before, whoever wrote it.
+	// FAILED_PRECONDITION: this store has no revisions (no change feed is installed).
+	GetRevision(ctx context.Context, in *GetRevisionRequest, opts ...grpc.CallOption) (*GetRevisionResponse, error)
 }
 
 type sessionServiceClient struct {
@@ -91,6 +101,29 @@ func (c *sessionServiceClient) BatchValidate(ctx context.Context, in *BatchValid
 	return out, nil
 }
 
+func (c *sessionServiceClient) Watch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WatchRequest, WatchResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SessionService_ServiceDesc.Streams[0], SessionService_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRequest, WatchResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SessionService_WatchClient = grpc.BidiStreamingClient[WatchRequest, WatchResponse]
+
+func (c *sessionServiceClient) GetRevision(ctx context.Context, in *GetRevisionRequest, opts ...grpc.CallOption) (*GetRevisionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetRevisionResponse)
+	err := c.cc.Invoke(ctx, SessionService_GetRevision_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SessionServiceServer is the server API for SessionService service.
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
@@ -118,6 +151,14 @@ type SessionServiceServer interface {
 	Validate(context.Context, *ValidateRequest) (*ValidateResponse, error)
 	// BatchValidate decides many credentials with one lookup in the store.
 	BatchValidate(context.Context, *BatchValidateRequest) (*BatchValidateResponse, error)
+	// Watch tells a cache of answers what has ended, and lends it the right to
+	// answer: a lease, that the caller renews. The rules are in docs/contract.md.
+	// FAILED_PRECONDITION: the authority does not speak the caller's protocol version.
+	Watch(grpc.BidiStreamingServer[WatchRequest, WatchResponse]) error
+	// GetRevision returns the store's present revision. A call that carries it as
+	// at_least is judged by everything that was committed before, whoever wrote it.
+	// FAILED_PRECONDITION: this store has no revisions (no change feed is installed).
+	GetRevision(context.Context, *GetRevisionRequest) (*GetRevisionResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }
 
@@ -136,6 +177,12 @@ func (UnimplementedSessionServiceServer) Validate(context.Context, *ValidateRequ
 }
 func (UnimplementedSessionServiceServer) BatchValidate(context.Context, *BatchValidateRequest) (*BatchValidateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BatchValidate not implemented")
+}
+func (UnimplementedSessionServiceServer) Watch(grpc.BidiStreamingServer[WatchRequest, WatchResponse]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedSessionServiceServer) GetRevision(context.Context, *GetRevisionRequest) (*GetRevisionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetRevision not implemented")
 }
 func (UnimplementedSessionServiceServer) mustEmbedUnimplementedSessionServiceServer() {}
 func (UnimplementedSessionServiceServer) testEmbeddedByValue()                        {}
@@ -212,6 +259,31 @@ func _SessionService_BatchValidate_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(SessionServiceServer).Watch(&grpc.GenericServerStream[WatchRequest, WatchResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SessionService_WatchServer = grpc.BidiStreamingServer[WatchRequest, WatchResponse]
+
+func _SessionService_GetRevision_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRevisionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).GetRevision(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_GetRevision_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).GetRevision(ctx, req.(*GetRevisionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SessionService_ServiceDesc is the grpc.ServiceDesc for SessionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -231,7 +303,18 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "BatchValidate",
 			Handler:    _SessionService_BatchValidate_Handler,
 		},
+		{
+			MethodName: "GetRevision",
+			Handler:    _SessionService_GetRevision_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Watch",
+			Handler:       _SessionService_Watch_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "sessiond/v1/session_service.proto",
 }

@@ -184,7 +184,7 @@ func (a *Authority) Validate(ctx context.Context, now time.Time, c Credential) (
 		return Answer{Verdict: Verdict{Reason: reason}, Secret: reading.Secret}, nil
 	}
 	tokens[0] = reading.Token
-	records, err := a.store.Lookup(ctx, tokens[:])
+	records, err := a.store.Lookup(ctx, "", tokens[:])
 	if err != nil {
 		return Answer{}, err
 	}
@@ -212,7 +212,7 @@ func (a *Authority) ValidateBatch(ctx context.Context, now time.Time, cs []Crede
 	if len(tokens) == 0 {
 		return answers, nil
 	}
-	records, err := a.store.Lookup(ctx, tokens)
+	records, err := a.store.Lookup(ctx, "", tokens)
 	if err != nil {
 		return nil, err
 	}

@@ -27,10 +27,10 @@ type counting struct {
 	calls, tokens int
 }
 
-func (c *counting) Lookup(ctx context.Context, tokens []string) ([]store.Record, error) {
+func (c *counting) Lookup(ctx context.Context, era store.Era, tokens []string) ([]store.Record, error) {
 	c.calls++
 	c.tokens += len(tokens)
-	return c.Store.Lookup(ctx, tokens)
+	return c.Store.Lookup(ctx, era, tokens)
 }
 
 func open(t *testing.T, token string) *counting {

@@ -85,7 +85,7 @@ func (a *Authority) Explain(ctx context.Context, now time.Time, c Credential) (E
 		return e, nil
 	}
 
-	records, err := a.store.Lookup(ctx, []string{reading.Token})
+	records, err := a.store.Lookup(ctx, "", []string{reading.Token})
 	if err != nil {
 		e.Verdict = VerdictUndecided
 		e.step("lookup", false, "%v", err)

@@ -24,7 +24,7 @@ type Recorder interface {
 
 // Service implements sessiond.v1.SessionService.
 type Service struct {
-	sessiondv1.UnsafeSessionServiceServer
+	sessiondv1.UnimplementedSessionServiceServer
 
 	authority *authority.Authority
 	recorder  Recorder

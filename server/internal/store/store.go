@@ -18,7 +18,10 @@ type Store interface {
 	// database's collation. An error means that nothing was found out about any
 	// of the tokens; it wraps [ErrUnavailable] or the context's error. A single
 	// row that cannot be read is no error: its Record has Unreadable set.
-	Lookup(ctx context.Context, tokens []string) ([]Record, error)
+	//
+	// An era that is not empty is the one the answer has to come from. If another
+	// answers, the error is an [*EraError] and that connection is given up.
+	Lookup(ctx context.Context, era Era, tokens []string) ([]Record, error)
 
 	// Ready reports whether a Lookup would work now: nil, or an error that says
 	// what is wrong and what to do about it.
@@ -34,6 +37,26 @@ type Store interface {
 // ErrUnavailable means that the store could not be asked: "could not find out",
 // never "not found".
 var ErrUnavailable = errors.New("session store unavailable")
+
+// Era names one life of one server; it changes at every failover and every crash.
+// Eras have no order. Empty: not known.
+type Era string
+
+// EraError means that a lookup was answered in another era than asked for: by a
+// server that has crashed or was replaced since, or by the one that was replaced.
+// It wraps [ErrUnavailable].
+type EraError struct {
+	// Got is the era that answered.
+	Got Era
+}
+
+// Error says what happened.
+func (e *EraError) Error() string {
+	return "the session store was restarted or replaced; the answer is not of the expected server"
+}
+
+// Unwrap returns [ErrUnavailable].
+func (e *EraError) Unwrap() error { return ErrUnavailable }
 
 // Record is what the store holds for one token.
 type Record struct {

@@ -72,9 +72,9 @@ type observedStore struct {
 	metrics *Metrics
 }
 
-func (o *observedStore) Lookup(ctx context.Context, tokens []string) ([]store.Record, error) {
+func (o *observedStore) Lookup(ctx context.Context, era store.Era, tokens []string) ([]store.Record, error) {
 	start := time.Now()
-	records, err := o.Store.Lookup(ctx, tokens)
+	records, err := o.Store.Lookup(ctx, era, tokens)
 	o.metrics.lookupSeconds.Observe(time.Since(start).Seconds())
 	o.metrics.lookupTokens.Add(float64(len(tokens)))
 	outcome := "ok"

@@ -151,7 +151,7 @@ func (s *Store) discover(ctx context.Context, override store.Schema) error {
 }
 
 // Lookup implements [store.Store].
-func (s *Store) Lookup(ctx context.Context, tokens []string) ([]store.Record, error) {
+func (s *Store) Lookup(ctx context.Context, era store.Era, tokens []string) ([]store.Record, error) {
 	records := make([]store.Record, len(tokens))
 	asked := make([]string, 0, len(tokens))
 	for _, t := range tokens {

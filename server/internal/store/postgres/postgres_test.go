@@ -111,7 +111,7 @@ func TestAttributeTypes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := open(t, postgres.Config{DSN: dsn, Zone: berlin}).Lookup(t.Context(), []string{"token-0"})
+	got, err := open(t, postgres.Config{DSN: dsn, Zone: berlin}).Lookup(t.Context(), "", []string{"token-0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestZoneOfTimestamps(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			run(t, dsn, `UPDATE session SET "expiresAt" = '`+tt.stored+`'`)
 			for s, want := range map[*postgres.Store]string{in: tt.want, utc: strings.Replace(tt.stored, " ", "T", 1) + "Z"} {
-				got, err := s.Lookup(t.Context(), []string{"token-0"})
+				got, err := s.Lookup(t.Context(), "", []string{"token-0"})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -188,7 +188,7 @@ func TestLeastRights(t *testing.T) {
 	}
 	u.User = url.UserPassword(name, "test")
 	s := open(t, postgres.Config{DSN: u.String()})
-	got, err := s.Lookup(t.Context(), []string{"token-0"})
+	got, err := s.Lookup(t.Context(), "", []string{"token-0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func TestLeastRights(t *testing.T) {
 	}
 
 	run(t, dsn, `REVOKE SELECT ON "user" FROM `+name)
-	if _, err := s.Lookup(t.Context(), []string{"token-0"}); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "GRANT") {
+	if _, err := s.Lookup(t.Context(), "", []string{"token-0"}); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "GRANT") {
 		t.Errorf("error %v, want ErrUnavailable and the remedy", err)
 	}
 	if _, err := postgres.Open(t.Context(), postgres.Config{DSN: u.String()}); err == nil || !strings.Contains(err.Error(), "no right to read") {
@@ -289,7 +289,7 @@ func TestServerRestart(t *testing.T) {
 			run(t, dsn, issuerTables("")+seed(1))
 			s := open(t, postgres.Config{DSN: dsn, MaxConns: 4})
 			lookup := func() error {
-				got, err := s.Lookup(t.Context(), []string{"token-0"})
+				got, err := s.Lookup(t.Context(), "", []string{"token-0"})
 				if err == nil && !got[0].Found {
 					t.Error("the session is not found")
 				}
@@ -339,7 +339,7 @@ func TestRestartUnnoticed(t *testing.T) {
 	s := open(t, postgres.Config{DSN: dsn})
 	cluster.Stop(t, pgtest.Fast)
 	cluster.Start(t)
-	if _, err := s.Lookup(t.Context(), []string{"token-0"}); err != nil {
+	if _, err := s.Lookup(t.Context(), "", []string{"token-0"}); err != nil {
 		t.Errorf("lookup on a dead connection: %v", err)
 	}
 }
@@ -356,14 +356,14 @@ func TestBlockedLookupEndsInTime(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), "BEGIN; LOCK TABLE session"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.Lookup(t.Context(), []string{"token-0"})
+	_, err = s.Lookup(t.Context(), "", []string{"token-0"})
 	if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v, want ErrUnavailable: the deadline was ours, not the caller's", err)
 	}
 	if _, err := conn.Exec(t.Context(), "COMMIT"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Lookup(t.Context(), []string{"token-0"}); err != nil {
+	if _, err := s.Lookup(t.Context(), "", []string{"token-0"}); err != nil {
 		t.Errorf("after the lock is gone: %v", err)
 	}
 }
@@ -383,7 +383,7 @@ func TestCloseEndsLookups(t *testing.T) {
 	}
 	done := make(chan error)
 	go func() {
-		_, err := s.Lookup(context.Background(), []string{"token-0"})
+		_, err := s.Lookup(context.Background(), "", []string{"token-0"})
 		done <- err
 	}()
 	for waiting := false; !waiting; {
@@ -418,7 +418,7 @@ func TestSearchPathAndQualifiedNames(t *testing.T) {
 			if got := s.Describe().Session.Name; got != tt.want {
 				t.Errorf("table %s, want %s", got, tt.want)
 			}
-			if got, err := s.Lookup(t.Context(), []string{"token-1"}); err != nil || !got[0].Found || got[0].User == nil {
+			if got, err := s.Lookup(t.Context(), "", []string{"token-1"}); err != nil || !got[0].Found || got[0].User == nil {
 				t.Errorf("got %+v, %v", got, err)
 			}
 		})
@@ -438,16 +438,16 @@ func TestMigrationWhileOpen(t *testing.T) {
 		`ALTER TABLE session ALTER token TYPE varchar(255)`,
 		`ALTER TABLE session ALTER id TYPE varchar(64)`,
 	} {
-		if _, err := s.Lookup(t.Context(), []string{"token-0"}); err != nil {
+		if _, err := s.Lookup(t.Context(), "", []string{"token-0"}); err != nil {
 			t.Fatal(err)
 		}
 		run(t, dsn, step)
-		if got, err := s.Lookup(t.Context(), []string{"token-0"}); err != nil || !got[0].Found {
+		if got, err := s.Lookup(t.Context(), "", []string{"token-0"}); err != nil || !got[0].Found {
 			t.Errorf("after %s: %+v, %v", step, got, err)
 		}
 	}
 	run(t, dsn, `ALTER TABLE session RENAME "expiresAt" TO expires`)
-	if _, err := s.Lookup(t.Context(), []string{"token-0"}); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "restart") {
+	if _, err := s.Lookup(t.Context(), "", []string{"token-0"}); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "restart") {
 		t.Errorf("after a column is gone: error %v, want ErrUnavailable and the remedy", err)
 	}
 }

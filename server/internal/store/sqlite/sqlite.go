@@ -155,7 +155,7 @@ func lookupSQL(m *schema.Mapping, slots []schema.Slot) string {
 }
 
 // Lookup implements [store.Store].
-func (s *Store) Lookup(ctx context.Context, tokens []string) ([]store.Record, error) {
+func (s *Store) Lookup(ctx context.Context, era store.Era, tokens []string) ([]store.Record, error) {
 	records := make([]store.Record, len(tokens))
 	asked := make([]string, 0, len(tokens))
 	for _, t := range tokens {

@@ -84,7 +84,7 @@ func TestCreateAndSeed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := s.Lookup(t.Context(), []string{"two"})
+	got, err := s.Lookup(t.Context(), "", []string{"two"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestCreateAndSeed(t *testing.T) {
 
 	// A second start keeps what is there.
 	again := open(t, sqlite.Config{Path: path, Create: true})
-	if got, err := again.Lookup(t.Context(), []string{"one"}); err != nil || !got[0].Found {
+	if got, err := again.Lookup(t.Context(), "", []string{"one"}); err != nil || !got[0].Found {
 		t.Errorf("after a second start: %v, %v", got, err)
 	}
 }
@@ -138,7 +138,7 @@ func TestReplacedFileIsNoticed(t *testing.T) {
 	if err := os.Rename(other, path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Lookup(t.Context(), []string{"a"}); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := s.Lookup(t.Context(), "", []string{"a"}); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("error %v, want ErrUnavailable: the open file is not the issuer's any more", err)
 	}
 }
@@ -160,7 +160,7 @@ func TestReadsWhileTheIssuerWrites(t *testing.T) {
 			}
 			found := func() bool {
 				t.Helper()
-				got, err := s.Lookup(t.Context(), []string{"token-0"})
+				got, err := s.Lookup(t.Context(), "", []string{"token-0"})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -188,7 +188,7 @@ func TestLockedFileIsUnavailable(t *testing.T) {
 	s := open(t, sqlite.Config{Path: path})
 	run(t, db, "BEGIN EXCLUSIVE")
 	start := time.Now()
-	_, err := s.Lookup(t.Context(), []string{"token-0"})
+	_, err := s.Lookup(t.Context(), "", []string{"token-0"})
 	if !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("error %v, want ErrUnavailable", err)
 	}
@@ -196,7 +196,7 @@ func TestLockedFileIsUnavailable(t *testing.T) {
 		t.Errorf("the answer took %s", took)
 	}
 	run(t, db, "ROLLBACK")
-	if _, err := s.Lookup(t.Context(), []string{"token-0"}); err != nil {
+	if _, err := s.Lookup(t.Context(), "", []string{"token-0"}); err != nil {
 		t.Errorf("after the lock is gone: %v", err)
 	}
 }
@@ -222,7 +222,7 @@ func TestStoredForms(t *testing.T) {
 				CREATE TABLE session (id text, token text UNIQUE, userId text, expiresAt `+tt.typ+`, createdAt `+tt.typ+`, updatedAt `+tt.typ+`);
 				INSERT INTO user VALUES ('u', 'n', 'e', 'true', '2026-03-01', NULL)`)
 			run(t, db, `INSERT INTO session VALUES ('s', 'a', 'u', ?1, ?1, ?1)`, tt.value)
-			got, err := open(t, sqlite.Config{Path: path}).Lookup(t.Context(), []string{"a"})
+			got, err := open(t, sqlite.Config{Path: path}).Lookup(t.Context(), "", []string{"a"})
 			if err != nil {
 				t.Fatal(err)
 			}

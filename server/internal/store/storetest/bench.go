@@ -27,7 +27,7 @@ func Benchmark(b *testing.B, s store.Store, n int) {
 		batches[i] = batch(i)
 	}
 	ask := func(b *testing.B, i int) {
-		got, err := s.Lookup(b.Context(), batches[i%len(batches)])
+		got, err := s.Lookup(b.Context(), "", batches[i%len(batches)])
 		if err != nil || !got[0].Found {
 			b.Fatalf("%+v, %v", got[0], err)
 		}
@@ -44,7 +44,7 @@ func Benchmark(b *testing.B, s store.Store, n int) {
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
 				if i := int(next.Add(1)); !b.Failed() {
-					got, err := s.Lookup(b.Context(), batches[i%len(batches)])
+					got, err := s.Lookup(b.Context(), "", batches[i%len(batches)])
 					if err != nil || !got[0].Found {
 						b.Errorf("%+v, %v", got[0], err)
 					}

@@ -104,7 +104,7 @@ func record(i int) store.Record {
 
 func lookup(t *testing.T, s store.Store, tokens ...string) []store.Record {
 	t.Helper()
-	got, err := s.Lookup(t.Context(), tokens)
+	got, err := s.Lookup(t.Context(), "", tokens)
 	if err != nil {
 		t.Fatalf("Lookup: %v", err)
 	}
@@ -454,7 +454,7 @@ func testConcurrent(t *testing.T, open Opener) {
 		wg.Go(func() {
 			for i := range 25 {
 				j := (g + i) % len(tokens)
-				got, err := s.Lookup(t.Context(), []string{"zzz", tokens[j]})
+				got, err := s.Lookup(t.Context(), "", []string{"zzz", tokens[j]})
 				if err != nil {
 					t.Errorf("Lookup: %v", err)
 					return
@@ -474,7 +474,7 @@ func testCancelled(t *testing.T, open Opener) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, token := range []string{"a", "\x00"} {
-		if _, err := s.Lookup(ctx, []string{token}); !errors.Is(err, context.Canceled) || errors.Is(err, store.ErrUnavailable) {
+		if _, err := s.Lookup(ctx, "", []string{token}); !errors.Is(err, context.Canceled) || errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("token %q: error %v, want the context's", token, err)
 		}
 	}
@@ -491,7 +491,7 @@ func testClosed(t *testing.T, open Opener) {
 		t.Fatalf("Close: %v", err)
 	}
 	for _, token := range []string{"a", "\x00"} {
-		if _, err := s.Lookup(t.Context(), []string{token}); !errors.Is(err, store.ErrUnavailable) {
+		if _, err := s.Lookup(t.Context(), "", []string{token}); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("token %q: error %v, want ErrUnavailable", token, err)
 		}
 	}

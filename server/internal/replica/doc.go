@@ -1,0 +1,2 @@
+// Package replica keeps one authority current: it reads the feed, proves that it does, and knows the other replicas.
+package replica
