@@ -160,6 +160,9 @@ var (
 	// ErrNotInstalled means that the store has no feed, or none that may be used
 	// as it is; the error's text says what to do. The caller may go on without.
 	ErrNotInstalled = errors.New("the change feed is not installed")
+	// ErrBound means that the feed is installed for another staleness bound than
+	// this replica is configured for; the error's text names both (G5).
+	ErrBound = errors.New("the change feed is installed for another staleness bound")
 	// ErrRepeat means that a Revoke may have been lost with the server that took
 	// it: repeat it.
 	ErrRepeat = errors.New("the outcome of the revocation is not known: repeat it")
@@ -171,8 +174,8 @@ var (
 // uses other connections than Lookup does.
 type Source interface {
 	// Register takes a new place in the registry, durably. The error wraps
-	// ErrNotInstalled where there is no feed, or none for this bound: it then names
-	// both values (G5).
+	// ErrNotInstalled where there is no feed that can be used, and ErrBound where it
+	// is for another bound.
 	Register(ctx context.Context, bound time.Duration) (Registration, error)
 
 	// Poll reads the events since a position. It proves nothing.
