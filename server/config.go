@@ -25,6 +25,13 @@ type Config struct {
 	Store StoreConfig
 	// Authority holds the rules.
 	Authority authority.Config
+	// Feed says how changes made by others are learnt of.
+	Feed FeedConfig
+	// CacheBytes bounds the memory of cached records; 0: nothing is cached.
+	CacheBytes int64
+	// OperatorSecret lets callers of SessionAdminService in; empty: only those on
+	// this machine. Never log it.
+	OperatorSecret string
 	// DrainTimeout is how long calls under way may take when the server stops.
 	DrainTimeout time.Duration
 }
@@ -37,6 +44,10 @@ type TLSFiles struct {
 	// only those of these authorities.
 	ClientCA string
 }
+
+// MinStalenessBound is the least staleness bound: a beat and a renewal come every
+// fifth of it.
+const MinStalenessBound = 500 * time.Millisecond
 
 // Drivers of the store.
 const (
@@ -62,6 +73,24 @@ type StoreConfig struct {
 	Schema store.Schema
 }
 
+// Modes of the change feed.
+const (
+	// FeedAuto uses the feed where it is installed.
+	FeedAuto = "auto"
+	// FeedRequired refuses to start where it is not.
+	FeedRequired = "required"
+	// FeedOff does without.
+	FeedOff = "off"
+)
+
+// FeedConfig says how changes made by others are learnt of.
+type FeedConfig struct {
+	// Mode is FeedAuto, FeedRequired or FeedOff; empty: FeedAuto.
+	Mode string
+	// PollInterval is the time between two polls; 0: the default.
+	PollInterval time.Duration
+}
+
 // validate refuses what would be unsafe or could not work.
 func (c Config) validate() error {
 	var errs []error
@@ -84,6 +113,14 @@ func (c Config) validate() error {
 		} else if !loopback && !c.Insecure {
 			errs = append(errs, fmt.Errorf("admin.listen: %s is not loopback and is plaintext: use a loopback address, or set insecure", c.AdminListen))
 		}
+	}
+	switch c.Feed.Mode {
+	case "", FeedAuto, FeedRequired, FeedOff:
+	default:
+		errs = append(errs, fmt.Errorf("feed.mode: %q: use %s, %s or %s", c.Feed.Mode, FeedAuto, FeedRequired, FeedOff))
+	}
+	if c.Authority.StalenessBound < MinStalenessBound {
+		errs = append(errs, fmt.Errorf("staleness_bound: %v is below %v, which beats and renewals need", c.Authority.StalenessBound, MinStalenessBound))
 	}
 	if c.Authority.Policy.RefuseDeleted && c.Store.Schema.SoftDeleteColumn == "" {
 		errs = append(errs, errors.New("policy: deleted users can be refused only with policy.soft_delete_column set"))

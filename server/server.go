@@ -24,7 +24,10 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
+	"github.com/sessiond/sessiond/internal/clock"
 	"github.com/sessiond/sessiond/server/internal/authority"
+	"github.com/sessiond/sessiond/server/internal/feed"
+	"github.com/sessiond/sessiond/server/internal/replica"
 	"github.com/sessiond/sessiond/server/internal/rpc"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/server/internal/store/postgres"
@@ -38,6 +41,17 @@ const keepaliveMinTime = 10 * time.Second
 
 // readinessInterval is how often the store is asked whether it is there, for the
 // health service.
+// How the store is read: few statements at a time, so that many misses share one.
+const (
+	maxReads    = 4
+	maxLookup   = 256
+	readTimeout = 2 * time.Second
+)
+
+// watchQueue is the most events that wait for one watcher; a slower one is told to
+// forget everything.
+const watchQueue = 1024
+
 const readinessInterval = 2 * time.Second
 
 // Server is a configured sessiond.
@@ -45,7 +59,10 @@ type Server struct {
 	cfg       Config
 	log       *slog.Logger
 	store     store.Store
+	source    feed.Source // nil: none
+	replica   *replica.Replica
 	authority *authority.Authority
+	sessions  *rpc.Service
 	registry  *prometheus.Registry
 	health    *health.Server
 	grpc      *grpc.Server
@@ -77,7 +94,23 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 		return nil, err
 	}
 	s.store = metrics.ObserveStore(opened)
-	if s.authority, err = authority.New(cfg.Authority, s.store); err != nil {
+	if s.source, err = s.openFeed(ctx); err != nil {
+		return nil, err
+	}
+	s.replica = replica.New(replica.Config{
+		Bound:        clock.Bound(cfg.Authority.StalenessBound),
+		Store:        s.store,
+		Source:       s.source,
+		PollInterval: cfg.Feed.PollInterval,
+		CacheBytes:   cfg.CacheBytes,
+		MaxBatch:     maxLookup,
+		MaxReads:     maxReads,
+		ReadTimeout:  readTimeout,
+		QueueLimit:   watchQueue,
+		Log:          log,
+	})
+	metrics.ObserveReplica(s.replica)
+	if s.authority, err = authority.New(cfg.Authority, s.replica); err != nil {
 		return nil, err
 	}
 
@@ -86,7 +119,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 10 * time.Second}),
 	)
-	sessiondv1.RegisterSessionServiceServer(s.grpc, rpc.New(s.authority, metrics))
+	s.sessions = rpc.New(s.authority, s.replica, metrics)
+	sessiondv1.RegisterSessionServiceServer(s.grpc, s.sessions)
+	sessiondv1.RegisterSessionAdminServiceServer(s.grpc, rpc.NewAdmin(s.authority, s.replica, cfg.OperatorSecret))
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 
@@ -106,12 +141,33 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 func OpenStore(ctx context.Context, cfg StoreConfig) (store.Store, error) {
 	switch cfg.Driver {
 	case DriverSQLite:
-		return sqlite.Open(ctx, sqlite.Config{Path: cfg.Path, Create: cfg.Create, Schema: cfg.Schema})
+		return sqlite.Open(ctx, cfg.sqlite())
 	case DriverPostgres:
-		return postgres.Open(ctx, postgres.Config{DSN: cfg.DSN, Schema: cfg.Schema, Zone: cfg.Zone, MaxConns: cfg.MaxConns})
+		return postgres.Open(ctx, cfg.postgres())
 	default:
 		return nil, fmt.Errorf("store.driver: %q is not a driver: use %s or %s", cfg.Driver, DriverSQLite, DriverPostgres)
 	}
+}
+
+// openFeed opens the change feed. Where it may be absent and is, that is said.
+func (s *Server) openFeed(ctx context.Context) (feed.Source, error) {
+	if s.cfg.Feed.Mode == FeedOff {
+		return nil, nil
+	}
+	source, err := openSource(ctx, s.cfg.Store)
+	if errors.Is(err, feed.ErrNotInstalled) && s.cfg.Feed.Mode != FeedRequired {
+		s.log.Warn("no change feed: cached sessions age out instead, sessions cannot be revoked here, and the store is read more often; sessiond feed install changes that", "reason", err)
+		return nil, nil
+	}
+	return source, err
+}
+
+func (c StoreConfig) sqlite() sqlite.Config {
+	return sqlite.Config{Path: c.Path, Create: c.Create, Schema: c.Schema}
+}
+
+func (c StoreConfig) postgres() postgres.Config {
+	return postgres.Config{DSN: c.DSN, Schema: c.Schema, Zone: c.Zone, MaxConns: c.MaxConns}
 }
 
 func listen(setting, address string) (net.Listener, error) {
@@ -142,7 +198,7 @@ func (s *Server) Store() store.Description { return s.store.Describe() }
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	var running sync.WaitGroup
 
 	running.Go(func() {
@@ -163,6 +219,11 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	running.Go(func() { s.watchReadiness(ctx) })
+	running.Go(func() {
+		if err := s.replica.Run(ctx); err != nil {
+			failed <- err
+		}
+	})
 
 	var err error
 	select {
@@ -172,7 +233,7 @@ func (s *Server) Run(ctx context.Context) error {
 	cancel()
 	err = errors.Join(err, s.drain(admin)) //nolint:contextcheck // draining begins when the context has ended
 	running.Wait()
-	return err
+	return errors.Join(err, s.closeStore())
 }
 
 // watchReadiness keeps the health service's answer true.
@@ -210,6 +271,7 @@ func (s *Server) watchReadiness(ctx context.Context) {
 
 func (s *Server) drain(admin *http.Server) error {
 	s.health.Shutdown()
+	s.sessions.EndWatches()
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTimeout)
 	defer cancel()
 	stopped := make(chan struct{})
@@ -228,7 +290,22 @@ func (s *Server) drain(admin *http.Server) error {
 	if shutdownErr := admin.Shutdown(ctx); shutdownErr != nil {
 		err = admin.Close()
 	}
-	return errors.Join(err, s.store.Close())
+	return err
+}
+
+// closeStore ends the lookups on their way, then the connections.
+func (s *Server) closeStore() error {
+	var errs []error
+	if s.replica != nil {
+		s.replica.Close()
+	}
+	if s.source != nil {
+		errs = append(errs, s.source.Close())
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // closeAll undoes a New that failed half-way.

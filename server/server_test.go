@@ -42,8 +42,10 @@ func configuration(t *testing.T) server.Config {
 		Store:        server.StoreConfig{Driver: server.DriverSQLite, Path: filepath.Join(t.TempDir(), "s.sqlite"), Create: true},
 		Authority: authority.Config{
 			Cookies:      sessioncookie.Config{Names: []string{"sid"}, Secrets: []string{"a-secret-of-at-least-thirty-two-bytes"}},
-			MaxBatchSize: 8,
+			MaxBatchSize: 8, StalenessBound: 5 * time.Second,
 		},
+		Feed:       server.FeedConfig{Mode: server.FeedAuto},
+		CacheBytes: 1 << 20,
 	}
 }
 

@@ -60,7 +60,10 @@ var rules = map[string]rule{
 	// The rules of the authority: no transport, no database.
 	"server/internal/sessiondata": {local: []string{"sessioncookie"}, never: slices.Concat([]string{goGRPC}, anySQL)},
 	"server/internal/authority": {
-		local: []string{"internal/clock", "server/internal/feed", "server/internal/sessiondata", "server/internal/store", "sessioncookie"},
+		local: []string{
+			"internal/clock", "server/internal/cache", "server/internal/feed", "server/internal/sessiondata",
+			"server/internal/store", "sessioncookie",
+		},
 		never: slices.Concat([]string{goGRPC}, anySQL),
 	},
 
@@ -90,22 +93,21 @@ var rules = map[string]rule{
 	// The doors, and what holds the house together.
 	"server/internal/rpc": {
 		local: []string{
-			"gen/sessiond/v1", "internal/clock", "server/internal/authority", "server/internal/cache",
-			"server/internal/feed", "server/internal/hub", "server/internal/replica", "server/internal/store",
+			"gen/sessiond/v1", "internal/clock", "server/internal/authority", "server/internal/feed",
+			"server/internal/hub", "server/internal/replica", "server/internal/store",
 		},
 		modules: []string{goGRPC, protobuf, rpcErrors},
 		never:   anySQL,
 	},
 	"server/internal/telemetry": {
-		local:   []string{"server/internal/authority", "server/internal/store"},
+		local:   []string{"server/internal/authority", "server/internal/replica", "server/internal/store"},
 		modules: []string{prometheus, goGRPC},
 		never:   anySQL,
 	},
 	"server": {
 		local: []string{
 			"gen/sessiond/v1", "internal/clock", "sessioncookie",
-			"server/internal/authority", "server/internal/cache", "server/internal/feed", "server/internal/hub",
-			"server/internal/replica", "server/internal/rpc", "server/internal/sessiondata",
+			"server/internal/authority", "server/internal/feed", "server/internal/replica", "server/internal/rpc", "server/internal/sessiondata",
 			"server/internal/store", "server/internal/store/postgres", "server/internal/store/sqlite",
 			"server/internal/telemetry",
 		},

@@ -14,6 +14,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sessiond/sessiond/internal/clock"
+	"github.com/sessiond/sessiond/server/internal/cache"
+	"github.com/sessiond/sessiond/server/internal/feed"
 	"github.com/sessiond/sessiond/server/internal/sessiondata"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/sessioncookie"
@@ -46,8 +49,19 @@ type Authority struct {
 	reader       *sessioncookie.Reader
 	sessionData  *sessiondata.Checker
 	dontRemember *sessioncookie.Reader
-	store        store.Store
+	records      Records
 	intake       Intake
+}
+
+// Records answers what the store holds for a token, from memory where that is as
+// good as the store. A replica.Replica is one; [Direct] makes one of a store.
+type Records interface {
+	Get(ctx context.Context, q cache.Question) (cache.Answer, error)
+	GetBatch(ctx context.Context, qs []cache.Question, out []cache.Answer) error
+	// NeedsRead reports whether a question at a revision or newer needs a fresh
+	// read. The error wraps store.ErrUnavailable, or says what is wrong with the
+	// revision.
+	NeedsRead(revision feed.Revision) (bool, error)
 }
 
 // Intake says what the authority reads, for those who send it.
@@ -67,8 +81,8 @@ type CookieRule struct {
 	Chunked bool
 }
 
-// New returns an Authority over a store. It checks the configuration and does no I/O.
-func New(cfg Config, st store.Store) (*Authority, error) {
+// New returns an Authority over records. It checks the configuration and does no I/O.
+func New(cfg Config, records Records) (*Authority, error) {
 	if cfg.AcceptRetired {
 		cfg.Cookies.Secrets = append(append([]string(nil), cfg.Cookies.Secrets...), cfg.Cookies.Retired...)
 		cfg.Cookies.Retired = nil
@@ -77,7 +91,7 @@ func New(cfg Config, st store.Store) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{cfg: cfg, reader: reader, store: st}
+	a := &Authority{cfg: cfg, reader: reader, records: records}
 	if cfg.SessionData != nil {
 		if a.sessionData, err = sessiondata.New(*cfg.SessionData); err != nil {
 			return nil, err
@@ -162,64 +176,145 @@ const (
 	FormToken
 )
 
+// Call says when a question arrived and how it has to be answered.
+type Call struct {
+	// Now is the wall clock at the arrival, which the session's instants are held
+	// against.
+	Now time.Time
+	// Arrived is the same moment on the monotonic clock.
+	Arrived clock.Instant
+	// MaxAge is how old the knowledge behind the answer may be on arrival; zero:
+	// the store is read.
+	MaxAge time.Duration
+	// AtLeast, where set, is a revision that the answer has to be at, or newer.
+	AtLeast feed.Revision
+}
+
 // Answer is a verdict and what it was decided on.
 type Answer struct {
 	Verdict Verdict
-	// Record is what the store held; meaningful for a good session.
-	Record store.Record
+	// Record is what the store held; meaningful for a good session. It is shared
+	// and must not be changed.
+	Record *store.Record
 	// Secret is the index of the secret that made the signature, -1 for none.
 	Secret int
+	// Verified reports whether a token was verified, which Key is the digest of.
+	Verified bool
+	Key      feed.Key
+	// Age is how old the knowledge was when the call arrived.
+	Age time.Duration
+	// Untracked means that nobody would tell of a change.
+	Untracked bool
 }
 
 // ErrBatchTooLarge means that a batch holds more credentials than MaxBatchSize.
 var ErrBatchTooLarge = errors.New("batch too large")
 
-// Validate decides one credential at an instant, the arrival of the call. A
-// credential that does not verify never reaches the store. An error wraps
-// [store.ErrUnavailable] or the context's error.
-func (a *Authority) Validate(ctx context.Context, now time.Time, c Credential) (Answer, error) {
-	var tokens [1]string
-	reading, reason := a.read(c, now)
-	if reason != ReasonNone {
-		return Answer{Verdict: Verdict{Reason: reason}, Secret: reading.Secret}, nil
-	}
-	tokens[0] = reading.Token
-	records, err := a.store.Lookup(ctx, "", tokens[:])
+// ErrBadRevision means that a call's AtLeast is no revision of this store, or that
+// the store has none.
+var ErrBadRevision = errors.New("at_least cannot be used")
+
+// Validate decides one credential. One that does not verify never reaches the
+// cache or the store. An error wraps [store.ErrUnavailable], ErrBadRevision or the
+// context's error.
+func (a *Authority) Validate(ctx context.Context, call Call, c Credential) (Answer, error) {
+	call, err := a.settle(call)
 	if err != nil {
 		return Answer{}, err
 	}
-	return a.answer(c, reading, records[0], now), nil
+	reading, reason := a.read(c, call.Now)
+	if reason != ReasonNone {
+		return Answer{Verdict: Verdict{Reason: reason}, Secret: reading.Secret}, nil
+	}
+	q := call.question(reading.Token)
+	known, err := a.records.Get(ctx, q)
+	if err != nil {
+		return Answer{}, err
+	}
+	answer := a.answer(c, reading, q, known, call.Now)
+	if known.FromCache && answer.byTime() {
+		q.MaxAge = 0
+		if known, err = a.records.Get(ctx, q); err != nil {
+			return Answer{}, err
+		}
+		answer = a.answer(c, reading, q, known, call.Now)
+	}
+	return answer, nil
 }
 
-// ValidateBatch decides many credentials with one lookup, in order.
-func (a *Authority) ValidateBatch(ctx context.Context, now time.Time, cs []Credential) ([]Answer, error) {
+// ValidateBatch decides many credentials, in order, with one lookup for all that
+// are not known.
+func (a *Authority) ValidateBatch(ctx context.Context, call Call, cs []Credential) ([]Answer, error) {
 	if len(cs) > a.cfg.MaxBatchSize {
 		return nil, fmt.Errorf("%w: %d credentials, at most %d", ErrBatchTooLarge, len(cs), a.cfg.MaxBatchSize)
 	}
+	call, err := a.settle(call)
+	if err != nil {
+		return nil, err
+	}
 	answers := make([]Answer, len(cs))
 	readings := make([]sessioncookie.Reading, len(cs))
-	var tokens []string
-	var at []int
+	open := make([]int, 0, len(cs)) // the credentials whose records are wanted
 	for i, c := range cs {
-		reading, reason := a.read(c, now)
+		reading, reason := a.read(c, call.Now)
 		if reason != ReasonNone {
 			answers[i] = Answer{Verdict: Verdict{Reason: reason}, Secret: reading.Secret}
 			continue
 		}
 		readings[i] = reading
-		tokens, at = append(tokens, reading.Token), append(at, i)
+		open = append(open, i)
 	}
-	if len(tokens) == 0 {
-		return answers, nil
-	}
-	records, err := a.store.Lookup(ctx, "", tokens)
-	if err != nil {
-		return nil, err
-	}
-	for n, i := range at {
-		answers[i] = a.answer(cs[i], readings[i], records[n], now)
+	for len(open) > 0 {
+		questions := make([]cache.Question, len(open))
+		known := make([]cache.Answer, len(open))
+		for n, i := range open {
+			questions[n] = call.question(readings[i].Token)
+		}
+		if err := a.records.GetBatch(ctx, questions, known); err != nil {
+			return nil, err
+		}
+		var again []int
+		for n, i := range open {
+			answers[i] = a.answer(cs[i], readings[i], questions[n], known[n], call.Now)
+			if known[n].FromCache && answers[i].byTime() {
+				again = append(again, i)
+			}
+		}
+		open, call.MaxAge = again, 0
 	}
 	return answers, nil
+}
+
+// settle turns a revision that is not known to be covered into a read of the store.
+func (a *Authority) settle(call Call) (Call, error) {
+	if call.AtLeast == "" {
+		return call, nil
+	}
+	read, err := a.records.NeedsRead(call.AtLeast)
+	switch {
+	case errors.Is(err, store.ErrUnavailable):
+		return call, err
+	case err != nil:
+		return call, fmt.Errorf("%w: %w", ErrBadRevision, err)
+	case read:
+		call.MaxAge = 0
+	}
+	return call, nil
+}
+
+func (call Call) question(token string) cache.Question {
+	return cache.Question{Token: token, Key: feed.KeyOf(token), Arrived: call.Arrived, MaxAge: call.MaxAge}
+}
+
+// byTime reports whether the answer rests on a time in the record that the issuer
+// may have moved without an event: such a record is read anew (A8).
+func (answer Answer) byTime() bool { return !answer.Verdict.Good() || answer.Verdict.NeedsRefresh }
+
+// Find verifies a credential and returns its token, be there a session or not. A
+// reason other than ReasonNone says why it does not verify.
+func (a *Authority) Find(now time.Time, c Credential) (string, Reason) {
+	reading, reason := a.read(c, now)
+	return reading.Token, reason
 }
 
 // read finds and verifies the credential. It is the one place where credentials
@@ -243,12 +338,23 @@ func (a *Authority) read(c Credential, now time.Time) (sessioncookie.Reading, Re
 	return reading, ReasonNone
 }
 
-func (a *Authority) answer(c Credential, reading sessioncookie.Reading, r store.Record, now time.Time) Answer {
-	v := Decide(r, now, a.cfg.Policy)
+// sessionDataHorizon is as far as anybody keeps an answer.
+const sessionDataHorizon = 5 * time.Minute
+
+func (a *Authority) answer(c Credential, reading sessioncookie.Reading, q cache.Question, known cache.Answer, now time.Time) Answer {
+	v := Decide(known.Record, now, a.cfg.Policy)
 	if v.NeedsRefresh && a.dontRemember != nil && c.Form == FormHeaders {
 		v.NeedsRefresh = a.dontRemember.FromHeaders(c.Cookie, "").Err != nil
 	}
-	return Answer{Verdict: v, Record: r, Secret: reading.Secret}
+	if v.Good() && a.sessionData != nil && c.Form == FormHeaders {
+		if d := a.sessionData.GoodFor(c.Cookie, now, sessionDataHorizon); d < sessionDataHorizon {
+			v.Remaining = min(v.Remaining, d)
+		}
+	}
+	return Answer{
+		Verdict: v, Record: known.Record, Secret: reading.Secret,
+		Verified: true, Key: q.Key, Age: max(q.Arrived.Sub(known.AsOf), 0), Untracked: known.Untracked,
+	}
 }
 
 // reasonOf maps what sessioncookie says to a reason. A test covers every sentinel.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sessiond/sessiond/internal/clock"
 	"github.com/sessiond/sessiond/server/internal/authority"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/server/internal/store/sqlite"
@@ -65,7 +66,7 @@ func newAuthority(t *testing.T, st store.Store, change func(*authority.Config)) 
 	if change != nil {
 		change(&cfg)
 	}
-	a, err := authority.New(cfg, st)
+	a, err := authority.New(cfg, authority.Direct(st))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +76,9 @@ func newAuthority(t *testing.T, st store.Store, change func(*authority.Config)) 
 func cookie(value, key string) string {
 	return name + "=" + sessioncookie.Encode(sessioncookie.Sign(value, key))
 }
+
+// atNoon is a call that arrives now, while the wall clock says noon.
+func atNoon() authority.Call { return authority.Call{Now: noon, Arrived: clock.Now()} }
 
 func headers(c string) authority.Credential { return authority.Credential{Cookie: c} }
 
@@ -89,18 +93,18 @@ func TestUnverifiedNeverReachesTheStore(t *testing.T) {
 		{Form: authority.FormToken, Value: token}, {Form: authority.FormCookieValue, Value: token},
 	}
 	for i, c := range bad {
-		answer, err := a.Validate(t.Context(), noon, c)
+		answer, err := a.Validate(t.Context(), atNoon(), c)
 		if err != nil || answer.Verdict.Good() {
 			t.Errorf("%d: %+v, %v", i, answer.Verdict, err)
 		}
 	}
-	if _, err := a.ValidateBatch(t.Context(), noon, bad); err != nil {
+	if _, err := a.ValidateBatch(t.Context(), atNoon(), bad); err != nil {
 		t.Error(err)
 	}
 	if st.calls != 0 {
 		t.Errorf("%d lookups for credentials that do not verify", st.calls)
 	}
-	answers, err := a.ValidateBatch(t.Context(), noon, []authority.Credential{headers("a=b"), headers(cookie(token, secret)), headers(cookie("unknown", secret))})
+	answers, err := a.ValidateBatch(t.Context(), atNoon(), []authority.Credential{headers("a=b"), headers(cookie(token, secret)), headers(cookie("unknown", secret))})
 	if err != nil || answers[0].Verdict.Good() || !answers[1].Verdict.Good() || answers[2].Verdict.Reason != authority.ReasonNotFound {
 		t.Errorf("got %+v, %v", answers, err)
 	}
@@ -123,12 +127,12 @@ func TestReasonOfEverySentinel(t *testing.T) {
 		authority.ReasonNotFound:           headers(cookie("unknown", secret)),
 	}
 	for want, c := range tests {
-		answer, err := a.Validate(t.Context(), noon, c)
+		answer, err := a.Validate(t.Context(), atNoon(), c)
 		if err != nil || answer.Verdict.Reason != want {
 			t.Errorf("got %s, %v; want %s", answer.Verdict.Reason, err, want)
 		}
 	}
-	large, err := a.Validate(t.Context(), noon, headers(cookie(token, secret)+"; x="+strings.Repeat("x", sessioncookie.DefaultMaxBytes)))
+	large, err := a.Validate(t.Context(), atNoon(), headers(cookie(token, secret)+"; x="+strings.Repeat("x", sessioncookie.DefaultMaxBytes)))
 	if err != nil || large.Verdict.Reason != authority.ReasonMalformed {
 		t.Errorf("over the limit: %s, %v", large.Verdict.Reason, err)
 	}
@@ -137,7 +141,7 @@ func TestReasonOfEverySentinel(t *testing.T) {
 func TestAcceptRetired(t *testing.T) {
 	token := sessioncookie.NewToken()
 	a := newAuthority(t, open(t, token), func(c *authority.Config) { c.AcceptRetired = true })
-	answer, err := a.Validate(t.Context(), noon, headers(cookie(token, retired)))
+	answer, err := a.Validate(t.Context(), atNoon(), headers(cookie(token, retired)))
 	if err != nil || !answer.Verdict.Good() || answer.Secret != 1 {
 		t.Errorf("got %+v by secret %d, %v", answer.Verdict, answer.Secret, err)
 	}
@@ -151,7 +155,7 @@ func TestDontRemember(t *testing.T) {
 	mark := "; better-auth.dont_remember=" + sessioncookie.Encode(sessioncookie.Sign("true", secret))
 	forged := "; better-auth.dont_remember=true"
 	for extra, want := range map[string]bool{"": true, mark: false, forged: true} {
-		answer, err := a.Validate(t.Context(), noon, headers(cookie(token, secret)+extra))
+		answer, err := a.Validate(t.Context(), atNoon(), headers(cookie(token, secret)+extra))
 		if err != nil || !answer.Verdict.Good() || answer.Verdict.NeedsRefresh != want {
 			t.Errorf("%q: %+v, %v; want needs_refresh %t", extra, answer.Verdict, err, want)
 		}
@@ -160,7 +164,7 @@ func TestDontRemember(t *testing.T) {
 
 func TestBatchTooLarge(t *testing.T) {
 	a := newAuthority(t, open(t, "t"), nil)
-	if _, err := a.ValidateBatch(t.Context(), noon, make([]authority.Credential, 9)); !errors.Is(err, authority.ErrBatchTooLarge) {
+	if _, err := a.ValidateBatch(t.Context(), atNoon(), make([]authority.Credential, 9)); !errors.Is(err, authority.ErrBatchTooLarge) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -192,16 +196,16 @@ func TestUndecided(t *testing.T) {
 	a := newAuthority(t, st, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := a.Validate(ctx, noon, headers(cookie(token, secret))); !errors.Is(err, context.Canceled) {
+	if _, err := a.Validate(ctx, authority.Call{Now: noon, Arrived: clock.Now()}, headers(cookie(token, secret))); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Validate(t.Context(), noon, headers(cookie(token, secret))); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := a.Validate(t.Context(), atNoon(), headers(cookie(token, secret))); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("closed: %v", err)
 	}
-	e, err := a.Explain(t.Context(), noon, headers(cookie(token, secret)))
+	e, err := a.Explain(t.Context(), noon, st.Describe(), headers(cookie(token, secret)))
 	if !errors.Is(err, store.ErrUnavailable) || e.Verdict != authority.VerdictUndecided {
 		t.Errorf("explain: %s, %v", e.Verdict, err)
 	}

@@ -50,7 +50,7 @@ func (v Verdict) Good() bool { return v.Reason == ReasonNone }
 // and a session whose expiresAt equals now is good (Better Auth,
 // packages/better-auth/src/api/routes/session.ts: refused when expiresAt < now).
 // The stricter rules have the same boundary: good at the cap, refused after it.
-func Decide(r store.Record, now time.Time, p Policy) Verdict {
+func Decide(r *store.Record, now time.Time, p Policy) Verdict {
 	nowMs := now.UnixMilli()
 	s := &r.Session
 	switch {

@@ -77,7 +77,7 @@ func TestDecide(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := authority.Decide(tt.record, noon, tt.policy); got != tt.want {
+			if got := authority.Decide(&tt.record, noon, tt.policy); got != tt.want {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
@@ -88,10 +88,10 @@ func TestDecide(t *testing.T) {
 // expiry a session is good.
 func TestDecideWholeMilliseconds(t *testing.T) {
 	r := record(func(r *store.Record) { r.Session.ExpiresAt = noon })
-	if got := authority.Decide(r, noon.Add(999*time.Microsecond), authority.Policy{}); !got.Good() {
+	if got := authority.Decide(&r, noon.Add(999*time.Microsecond), authority.Policy{}); !got.Good() {
 		t.Errorf("refused within the millisecond of expiry: %+v", got)
 	}
-	if got := authority.Decide(r, noon.Add(time.Millisecond), authority.Policy{}); got.Reason != authority.ReasonExpired {
+	if got := authority.Decide(&r, noon.Add(time.Millisecond), authority.Policy{}); got.Reason != authority.ReasonExpired {
 		t.Errorf("got %+v, want EXPIRED", got)
 	}
 }
@@ -117,7 +117,7 @@ func FuzzDecide(f *testing.F) {
 		}
 		strict := authority.Policy{RefuseBanned: rules&1 != 0, RefuseDeleted: rules&2 != 0, MaxLifetime: max(0, bound(lifetimeMs)), MaxIdle: max(0, bound(idleMs)), ExpiresIn: 168 * time.Hour, UpdateAge: time.Hour}
 		at := time.UnixMilli(now)
-		parity, got := authority.Decide(r, at, authority.Policy{}), authority.Decide(r, at, strict)
+		parity, got := authority.Decide(&r, at, authority.Policy{}), authority.Decide(&r, at, strict)
 
 		good := r.Found && r.Unreadable == "" && r.User != nil && expires >= now
 		if parity.Good() != good {
@@ -131,10 +131,10 @@ func FuzzDecide(f *testing.F) {
 				t.Fatalf("good for %s", got.Remaining)
 			}
 			// Good now means good until Remaining is over, and refused after it.
-			if later := authority.Decide(r, at.Add(got.Remaining), strict); !later.Good() {
+			if later := authority.Decide(&r, at.Add(got.Remaining), strict); !later.Good() {
 				t.Fatalf("said good for %s, refused then: %+v", got.Remaining, later)
 			}
-			if after := authority.Decide(r, at.Add(got.Remaining+time.Millisecond), strict); after.Good() && got.Remaining < 200*365*24*time.Hour {
+			if after := authority.Decide(&r, at.Add(got.Remaining+time.Millisecond), strict); after.Good() && got.Remaining < 200*365*24*time.Hour {
 				t.Fatalf("still good after %s", got.Remaining)
 			}
 		} else if got.Remaining != 0 || got.NeedsRefresh {
@@ -148,7 +148,7 @@ func BenchmarkDecide(b *testing.B) {
 	p := authority.Policy{RefuseBanned: true, MaxLifetime: 720 * time.Hour, ExpiresIn: 168 * time.Hour, UpdateAge: 24 * time.Hour}
 	b.ReportAllocs()
 	for b.Loop() {
-		if !authority.Decide(r, noon, p).Good() {
+		if !authority.Decide(&r, noon, p).Good() {
 			b.Fatal("refused")
 		}
 	}

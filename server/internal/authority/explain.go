@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sessiond/sessiond/internal/clock"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/sessioncookie"
 )
@@ -56,8 +57,8 @@ const maxExplainedCookies = 64
 
 // Explain decides as Validate does, by the same calls, and says how. The error
 // is that of the store, where it could not be asked; the Explanation then holds
-// the steps up to there.
-func (a *Authority) Explain(ctx context.Context, now time.Time, c Credential) (Explanation, error) {
+// the steps up to there. d describes the store.
+func (a *Authority) Explain(ctx context.Context, now time.Time, d store.Description, c Credential) (Explanation, error) {
 	e := Explanation{Verdict: VerdictRefused}
 	cookies := sessioncookie.Inspect(c.Cookie, maxExplainedCookies)
 	e.step("intake", true, "%s", a.describeIntake(c, cookies))
@@ -85,17 +86,17 @@ func (a *Authority) Explain(ctx context.Context, now time.Time, c Credential) (E
 		return e, nil
 	}
 
-	records, err := a.store.Lookup(ctx, "", []string{reading.Token})
+	q := Call{Now: now, Arrived: clock.Now()}.question(reading.Token)
+	known, err := a.records.Get(ctx, q)
 	if err != nil {
 		e.Verdict = VerdictUndecided
 		e.step("lookup", false, "%v", err)
 		e.Advice = []Advice{{Cause: "the store could not be asked; this says nothing about the session", Setting: "store.driver, store.dsn"}}
 		return e, err
 	}
-	d := a.store.Describe()
-	e.step("lookup", records[0].Found, "%s", describeRecord(d, records[0], now))
+	e.step("lookup", known.Record.Found, "%s", describeRecord(d, known.Record, now))
 
-	answer := a.answer(c, reading, records[0], now)
+	answer := a.answer(c, reading, q, known, now)
 	v := answer.Verdict
 	if v.Good() {
 		e.Verdict, e.RemainingMs, e.NeedsRefresh = VerdictGood, v.Remaining.Milliseconds(), v.NeedsRefresh
@@ -104,7 +105,7 @@ func (a *Authority) Explain(ctx context.Context, now time.Time, c Credential) (E
 	}
 	e.Reason = v.Reason.String()
 	e.step("decide", false, "%s", v.Reason)
-	e.Advice = adviseDecision(v.Reason, d, records[0])
+	e.Advice = adviseDecision(v.Reason, d, known.Record)
 	return e, nil
 }
 
@@ -220,7 +221,7 @@ func (a *Authority) describeFailure(reason Reason, r sessioncookie.Reading) stri
 	}
 }
 
-func describeRecord(d store.Description, r store.Record, now time.Time) string {
+func describeRecord(d store.Description, r *store.Record, now time.Time) string {
 	where := fmt.Sprintf("%s %s, table %s", d.Driver, d.Location, d.Session.Name)
 	switch {
 	case !r.Found:
@@ -296,7 +297,7 @@ func (a *Authority) lookAlike(k sessioncookie.Cookie) (cause, setting string) {
 }
 
 // adviseDecision names likely causes of a session that was refused.
-func adviseDecision(reason Reason, d store.Description, r store.Record) []Advice {
+func adviseDecision(reason Reason, d store.Description, r *store.Record) []Advice {
 	switch reason {
 	case ReasonNotFound:
 		return []Advice{

@@ -38,6 +38,7 @@ func commands() []command {
 		{"serve", "run the authority", serve},
 		{"validate", "ask a running authority about a credential", validate},
 		{"explain", "decide a credential here, step by step, with the same configuration as serve", explain},
+		{"feed", "install, inspect or remove the change feed in the issuer's database", feedCommand},
 		{"version", "print the version", version},
 	}
 }

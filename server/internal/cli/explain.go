@@ -41,12 +41,12 @@ func explain(ctx context.Context, args []string, s Streams, env []string) int {
 		return exitUndecided
 	}
 	defer st.Close() //nolint:errcheck // read only, and the process ends
-	a, err := authority.New(cfg.Server.Authority, st)
+	a, err := authority.New(cfg.Server.Authority, authority.Direct(st))
 	if err != nil {
 		fail(s, "%v", err)
 		return exitUsage
 	}
-	e, storeErr := a.Explain(ctx, time.Now(), in.authority())
+	e, storeErr := a.Explain(ctx, time.Now(), st.Describe(), in.authority())
 	if *asJSON {
 		enc := json.NewEncoder(s.Out)
 		enc.SetIndent("", "  ")

@@ -20,10 +20,6 @@ import (
 	"github.com/sessiond/sessiond/sessioncookie"
 )
 
-// stalenessBound is the longest time for which any answer may be used. Nothing
-// caches yet; workers are told so that they need not change when something does.
-const stalenessBound = 5 * time.Second
-
 // Config is what the program runs with.
 type Config struct {
 	Server server.Config
@@ -56,6 +52,12 @@ func Load(src Sources, create bool) (Config, error) {
 		TLS:          server.TLSFiles{Cert: r.text(keyTLSCert), Key: r.text(keyTLSKey), ClientCA: r.text(keyTLSClientCA)},
 		AdminListen:  r.text(keyAdminListen),
 		DrainTimeout: r.duration(keyDrainTimeout),
+		Feed: server.FeedConfig{
+			Mode:         r.choice(keyFeedMode, server.FeedAuto, server.FeedRequired, server.FeedOff),
+			PollInterval: r.duration(keyFeedPoll),
+		},
+		CacheBytes:     int64(r.integer(keyCacheBytes, 0, 1<<40)),
+		OperatorSecret: r.operatorSecret(),
 	}}
 	cfg.Log = r.log()
 	cfg.Server.Store, cfg.Embedded = r.store(create)
@@ -70,6 +72,22 @@ func Load(src Sources, create bool) (Config, error) {
 		return Config{}, err
 	}
 	return cfg, nil
+}
+
+// LoadStore reads what is needed to work on the store alone: where it is, and the
+// staleness bound. No secret of the issuer's has to be given.
+func LoadStore(src Sources) (server.StoreConfig, time.Duration, error) {
+	values, err := resolve(src)
+	if err != nil {
+		return server.StoreConfig{}, 0, err
+	}
+	r := &reader{values: values}
+	cfg, _ := r.store(false)
+	bound := r.duration(keyStalenessBound)
+	if bound < server.MinStalenessBound {
+		r.fail(keyStalenessBound, "%v is below %v", bound, server.MinStalenessBound)
+	}
+	return cfg, bound, errors.Join(r.errs...)
 }
 
 // reader reads typed values and collects what is wrong with them.
@@ -225,7 +243,7 @@ func (r *reader) authority() authority.Config {
 			UpdateAge:     r.duration(keyUpdateAge),
 			NoRefresh:     r.boolean(keyNoRefresh),
 		},
-		StalenessBound: stalenessBound,
+		StalenessBound: r.duration(keyStalenessBound),
 		MaxBatchSize:   r.integer(keyMaxBatch, 1, 10_000),
 		DontRemember:   naming[0].DontRemember(),
 	}
@@ -297,6 +315,15 @@ func (r *reader) secret(embedded, create bool) (secrets []string, file string) {
 		r.fail(key, "the secret is %d bytes, at least %d are wanted: make one with `openssl rand -base64 32` and give the issuer the same", len(secret), minSecretBytes)
 	}
 	return []string{secret}, file
+}
+
+// operatorSecret returns the secret of SessionAdminService's callers, if there is one.
+func (r *reader) operatorSecret() string {
+	secret := r.secretText(keyOperatorSecret, keyOperatorFile)
+	if secret != "" && len(secret) < minSecretBytes {
+		r.fail(keyOperatorSecret, "the secret is %d bytes, at least %d are wanted: make one with `openssl rand -base64 32`", len(secret), minSecretBytes)
+	}
+	return secret
 }
 
 // secretText reads a secret from its variable or its file, never both.

@@ -61,6 +61,12 @@ const (
 	keyUserTable         = "store.user_table"
 	keyUserColumns       = "store.user_columns"
 	keyUserHide          = "store.user_hide"
+	keyStalenessBound    = "staleness_bound"
+	keyFeedMode          = "feed.mode"
+	keyFeedPoll          = "feed.poll_interval"
+	keyCacheBytes        = "cache.max_bytes"
+	keyOperatorSecret    = "operator.secret"
+	keyOperatorFile      = "operator.secret_file"
 	keyIssuerVersion     = "issuer.version"
 	keySecret            = "issuer.secret"
 	keySecretFile        = "issuer.secret_file"
@@ -114,6 +120,12 @@ var settings = []Setting{
 	{Key: keyUserTable, Type: "name", Help: "The user table, as store.session_table."},
 	{Key: keyUserColumns, Type: "field=column,…", Help: "Columns of the user table, as store.session_columns."},
 	{Key: keyUserHide, Type: "column,…", Help: "Columns of the user table that are never read and never returned. All others are returned to workers as attributes."},
+	{Key: keyStalenessBound, Type: "duration", Default: "5s", Help: "The longest time for which any answer may be used after the moment it speaks of, whatever is lost, cut, paused or slow. At least 500ms. All replicas of one store need the same; sessiond feed install stores it."},
+	{Key: keyFeedMode, Type: "auto|required|off", Default: "auto", Help: "Whether changes made by others are learnt from the change feed (sessiond feed install). auto: where it is installed; without it cached sessions age out within staleness_bound. required: refuse to start without it."},
+	{Key: keyFeedPoll, Type: "duration", Default: "5ms", Help: "Time between two reads of the change feed while anything is cached or watched. 20ms behind a pooler that forbids prepared statements."},
+	{Key: keyCacheBytes, Type: "int", Default: "268435456", Help: "Most bytes of sessions kept in memory. 0: none; every call reads the store."},
+	{Key: keyOperatorSecret, Type: "text", EnvOnly: true, Help: "Secret of the callers of SessionAdminService, who send it as authorization: Bearer SECRET; at least 32 bytes. Empty: only callers on this machine are let in, which a proxy on this machine would undo."},
+	{Key: keyOperatorFile, Type: "path", Help: "File that holds operator.secret; the other way to give it."},
 	{Key: keyIssuerVersion, Type: "1.2|1.3|1.4|1.6|1.7", Default: "1.7", Help: "Better Auth's version. Decides the bearer rules and what a bad session_data cookie does."},
 	{Key: keySecret, Type: "text", EnvOnly: true, Help: "The issuer's secret (BETTER_AUTH_SECRET), as text, at least 32 bytes."},
 	{Key: keySecretFile, Type: "path", Help: "File that holds issuer.secret; the other way to give it. One line break at its end is not part of the secret."},

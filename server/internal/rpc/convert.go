@@ -28,8 +28,16 @@ func intakeProto(in authority.Intake) *sessiondv1.GetIntakeResponse {
 
 var zeroAge = durationpb.New(0) // shared and never written to
 
-func (s *Service) response(a authority.Answer, now time.Time) *sessiondv1.ValidateResponse {
-	resp := &sessiondv1.ValidateResponse{Age: zeroAge, Instance: s.intake.GetInstance()}
+func (s *Service) response(a *authority.Answer, now time.Time) *sessiondv1.ValidateResponse {
+	resp := &sessiondv1.ValidateResponse{
+		Age: zeroAge, Instance: s.intake.GetInstance(), ConfigDigest: s.intake.GetConfigDigest(), Untracked: a.Untracked,
+	}
+	if a.Age > 0 {
+		resp.Age = durationpb.New(a.Age)
+	}
+	if a.Verified {
+		resp.SessionKey = a.Key[:]
+	}
 	if !a.Verdict.Good() {
 		resp.Verdict = &sessiondv1.ValidateResponse_Refusal{Refusal: &sessiondv1.Refusal{Reason: sessiondv1.Reason(a.Verdict.Reason)}}
 		return resp
@@ -40,7 +48,7 @@ func (s *Service) response(a authority.Answer, now time.Time) *sessiondv1.Valida
 	return resp
 }
 
-func sessionProto(r store.Record, now time.Time) *sessiondv1.Session {
+func sessionProto(r *store.Record, now time.Time) *sessiondv1.Session {
 	s := &r.Session
 	return &sessiondv1.Session{
 		Id:                   s.ID,

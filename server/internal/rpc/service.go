@@ -11,7 +11,10 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
+	"github.com/sessiond/sessiond/internal/clock"
 	"github.com/sessiond/sessiond/server/internal/authority"
+	"github.com/sessiond/sessiond/server/internal/feed"
+	"github.com/sessiond/sessiond/server/internal/replica"
 )
 
 // Recorder counts what the service answers. It never sees a credential.
@@ -24,19 +27,30 @@ type Recorder interface {
 
 // Service implements sessiond.v1.SessionService.
 type Service struct {
-	sessiondv1.UnimplementedSessionServiceServer
+	sessiondv1.UnsafeSessionServiceServer
 
 	authority *authority.Authority
+	replica   *replica.Replica
 	recorder  Recorder
 	intake    *sessiondv1.GetIntakeResponse
+	bound     time.Duration
+	// ending is done when the server stops: Watches would hold it up.
+	ending context.Context
+	end    context.CancelFunc
 }
 
 var _ sessiondv1.SessionServiceServer = (*Service)(nil)
 
 // New returns the service over an authority.
-func New(a *authority.Authority, r Recorder) *Service {
-	return &Service{authority: a, recorder: r, intake: intakeProto(a.Intake())}
+func New(a *authority.Authority, replica *replica.Replica, r Recorder) *Service {
+	in := a.Intake()
+	s := &Service{authority: a, replica: replica, recorder: r, intake: intakeProto(in), bound: in.StalenessBound}
+	s.ending, s.end = context.WithCancel(context.Background())
+	return s
 }
+
+// EndWatches ends all Watches, now and from now on: the server stops.
+func (s *Service) EndWatches() { s.end() }
 
 // GetIntake tells which parts of a request can carry a session.
 func (s *Service) GetIntake(context.Context, *sessiondv1.GetIntakeRequest) (*sessiondv1.GetIntakeResponse, error) {
@@ -46,27 +60,27 @@ func (s *Service) GetIntake(context.Context, *sessiondv1.GetIntakeRequest) (*ses
 // Validate decides one credential. Until the authority caches, every answer is
 // read from the store after the call arrived, so any max_age is met.
 func (s *Service) Validate(ctx context.Context, req *sessiondv1.ValidateRequest) (*sessiondv1.ValidateResponse, error) {
-	now := time.Now()
-	if err := checkMaxAge(req.GetMaxAge()); err != nil {
+	call, err := s.arrival(req.GetMaxAge(), req.GetAtLeast())
+	if err != nil {
 		return nil, err
 	}
 	credential, err := credentialOf(req.GetCredential())
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.authority.Validate(ctx, now, credential)
+	answer, err := s.authority.Validate(ctx, call, credential)
 	if err != nil {
 		s.recorder.Undecided(1)
 		return nil, statusOf(err)
 	}
 	s.recorder.Verdict(answer.Verdict.Reason)
-	return s.response(answer, now), nil
+	return s.response(&answer, call.Now), nil
 }
 
 // BatchValidate decides many credentials with one lookup.
 func (s *Service) BatchValidate(ctx context.Context, req *sessiondv1.BatchValidateRequest) (*sessiondv1.BatchValidateResponse, error) {
-	now := time.Now()
-	if err := checkMaxAge(req.GetMaxAge()); err != nil {
+	call, err := s.arrival(req.GetMaxAge(), req.GetAtLeast())
+	if err != nil {
 		return nil, err
 	}
 	if n, most := len(req.GetCredentials()), int(s.intake.GetMaxBatchSize()); n > most {
@@ -80,7 +94,7 @@ func (s *Service) BatchValidate(ctx context.Context, req *sessiondv1.BatchValida
 		}
 		credentials[i] = credential
 	}
-	answers, err := s.authority.ValidateBatch(ctx, now, credentials)
+	answers, err := s.authority.ValidateBatch(ctx, call, credentials)
 	if err != nil {
 		s.recorder.Undecided(len(credentials))
 		return nil, statusOf(err)
@@ -88,19 +102,22 @@ func (s *Service) BatchValidate(ctx context.Context, req *sessiondv1.BatchValida
 	resp := &sessiondv1.BatchValidateResponse{Verdicts: make([]*sessiondv1.ValidateResponse, len(answers))}
 	for i, answer := range answers {
 		s.recorder.Verdict(answer.Verdict.Reason)
-		resp.Verdicts[i] = s.response(answer, now)
+		resp.Verdicts[i] = s.response(&answer, call.Now)
 	}
 	return resp, nil
 }
 
-func checkMaxAge(d *durationpb.Duration) error {
-	if d == nil {
-		return nil
+// arrival reads both clocks, for a call that has just come in.
+func (s *Service) arrival(maxAge *durationpb.Duration, atLeast string) (authority.Call, error) {
+	call := authority.Call{Now: time.Now(), Arrived: clock.Now(), MaxAge: s.bound, AtLeast: feed.Revision(atLeast)}
+	if maxAge == nil {
+		return call, nil
 	}
-	if err := d.CheckValid(); err != nil || d.AsDuration() < 0 {
-		return status.Error(codes.InvalidArgument, "max_age must be a duration of zero or more: zero reads the store, unset allows the staleness bound")
+	if err := maxAge.CheckValid(); err != nil || maxAge.AsDuration() < 0 {
+		return call, status.Error(codes.InvalidArgument, "max_age must be a duration of zero or more: zero reads the store, unset allows the staleness bound")
 	}
-	return nil
+	call.MaxAge = min(maxAge.AsDuration(), s.bound)
+	return call, nil
 }
 
 // credentialOf checks the shape of the message; what it holds is the authority's to judge.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
@@ -18,7 +19,9 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
+	"github.com/sessiond/sessiond/internal/clock"
 	"github.com/sessiond/sessiond/server/internal/authority"
+	"github.com/sessiond/sessiond/server/internal/replica"
 	"github.com/sessiond/sessiond/server/internal/rpc"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/server/internal/store/sqlite"
@@ -63,12 +66,16 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
+	records := replica.New(replica.Config{
+		Bound: clock.DefaultBound, Store: st, CacheBytes: 1 << 20, MaxBatch: 16, MaxReads: 2, ReadTimeout: time.Second, QueueLimit: 16, Log: slog.Default(),
+	})
+	t.Cleanup(records.Close)
 	a, err := authority.New(authority.Config{
 		Cookies:        sessioncookie.Config{Names: []string{name}, Secrets: []string{secret}},
 		Policy:         authority.Policy{ExpiresIn: 168 * time.Hour, UpdateAge: 24 * time.Hour},
 		StalenessBound: 5 * time.Second,
 		MaxBatchSize:   4,
-	}, st)
+	}, records)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +84,7 @@ func newFixture(t *testing.T) *fixture {
 
 	listener := bufconn.Listen(1 << 20)
 	srv := grpc.NewServer()
-	sessiondv1.RegisterSessionServiceServer(srv, rpc.New(a, f.counts))
+	sessiondv1.RegisterSessionServiceServer(srv, rpc.New(a, records, f.counts))
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(listener) }()
 	conn, err := grpc.NewClient("passthrough:bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),

@@ -8,6 +8,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sessiond/sessiond/server/internal/authority"
+	"github.com/sessiond/sessiond/server/internal/feed"
+	"github.com/sessiond/sessiond/server/internal/replica"
 	"github.com/sessiond/sessiond/server/internal/store"
 )
 
@@ -23,8 +25,12 @@ func statusOf(err error) error {
 		return status.Error(codes.DeadlineExceeded, "deadline passed before the store answered")
 	case errors.Is(err, store.ErrUnavailable):
 		return status.Error(codes.Unavailable, "session store unavailable: nothing was found out about the session")
-	case errors.Is(err, authority.ErrBatchTooLarge):
+	case errors.Is(err, authority.ErrBatchTooLarge), errors.Is(err, authority.ErrBadRevision):
 		return status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, replica.ErrNoRevisions), errors.Is(err, replica.ErrNoFeed), errors.Is(err, feed.ErrNotInstalled):
+		return status.Error(codes.FailedPrecondition, err.Error())
+	case errors.Is(err, feed.ErrRepeat):
+		return status.Error(codes.Aborted, err.Error())
 	default:
 		return status.Error(codes.Internal, "internal error: nothing was found out about the session")
 	}

@@ -128,6 +128,24 @@ func (c *Checker) Rejects(cookieHeader string, now time.Time) bool {
 	return verdict == crashes || verdict == unverified
 }
 
+// GoodFor returns for how much of a time to come a Cookie header that is not
+// rejected now stays so, rounded down to a second: session_data of the strategies
+// jwt and jwe expires, and issuers before 1.6 then refuse the session.
+func (c *Checker) GoodFor(cookieHeader string, now time.Time, horizon time.Duration) time.Duration {
+	if c.strategy == Compact || c.version >= sessioncookie.V1_6 || !c.Rejects(cookieHeader, now.Add(horizon)) {
+		return horizon
+	}
+	good, bad := time.Duration(0), horizon
+	for bad-good > time.Second {
+		if middle := (good + bad) / 2; c.Rejects(cookieHeader, now.Add(middle)) {
+			bad = middle
+		} else {
+			good = middle
+		}
+	}
+	return good
+}
+
 // verdict is what the issuer makes of session data.
 type verdict int
 

@@ -218,3 +218,34 @@ func TestJWE(t *testing.T) {
 		})
 	}
 }
+
+// TestGoodFor: whoever keeps an answer must not keep it past the cookie's expiry.
+func TestGoodFor(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	expiring := encode(`{"alg":"HS256"}`) + "." + encode(`{"session":{"a":1},"user":{"b":2},"exp":1800000100}`)
+	header := testName + "=" + expiring + "." + mac(expiring)
+	tests := []struct {
+		name     string
+		version  sessioncookie.Version
+		strategy string
+		header   string
+		want     time.Duration
+	}{
+		{"expires within", sessioncookie.V1_4, sessiondata.JWT, header, 100 * time.Second},
+		{"later issuers go on", sessioncookie.V1_6, sessiondata.JWT, header, 5 * time.Minute},
+		{"no such cookie", sessioncookie.V1_4, sessiondata.JWT, "theme=dark", 5 * time.Minute},
+		{"compact has no expiry here", sessioncookie.V1_4, sessiondata.Compact, "theme=dark", 5 * time.Minute},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := mustChecker(t, tt.version, tt.strategy)
+			got := c.GoodFor(tt.header, now, 5*time.Minute)
+			if got > tt.want || got < tt.want-2*time.Second {
+				t.Errorf("got %v, want at most %v", got, tt.want)
+			}
+			if got < 5*time.Minute && c.Rejects(tt.header, now.Add(got)) {
+				t.Error("rejected before its time")
+			}
+		})
+	}
+}

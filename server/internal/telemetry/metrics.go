@@ -14,6 +14,7 @@ import (
 
 // Metrics holds the server's metrics. Its methods are safe for concurrent use.
 type Metrics struct {
+	reg           prometheus.Registerer
 	verdicts      []prometheus.Counter // by reason
 	undecided     prometheus.Counter
 	lookups       *prometheus.CounterVec
@@ -28,6 +29,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Help: "Credentials decided, by verdict (good, refused) and reason (NONE for a good one).",
 	}, []string{"verdict", "reason"})
 	m := &Metrics{
+		reg: reg,
 		undecided: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sessiond_undecided_total",
 			Help: "Credentials that could not be decided: the store was away, or the caller's deadline passed.",

@@ -17,6 +17,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/sessiond/sessiond/internal/clock"
 	"github.com/sessiond/sessiond/server"
 	"github.com/sessiond/sessiond/server/internal/authority"
 	"github.com/sessiond/sessiond/server/internal/config"
@@ -240,7 +241,7 @@ func build(t *testing.T, flags map[string]string, env []string) (*authority.Auth
 			t.Errorf("close: %v", err)
 		}
 	})
-	return authority.New(cfg.Server.Authority, st)
+	return authority.New(cfg.Server.Authority, authority.Direct(st))
 }
 
 // check validates one vector. With no detail the authority agrees. With a
@@ -255,7 +256,7 @@ func (s *suite) check(ctx context.Context, a *authority.Authority, d dataset, v 
 	if v.EvaluatedAt != nil {
 		now = v.EvaluatedAt.Time
 	}
-	got, err := a.Validate(ctx, now, authority.Credential{Cookie: cookie, Authorization: v.AuthorizationHeader})
+	got, err := a.Validate(ctx, authority.Call{Now: now, Arrived: clock.Now()}, authority.Credential{Cookie: cookie, Authorization: v.AuthorizationHeader})
 	if err != nil {
 		return "", "undecided: " + err.Error()
 	}
@@ -290,7 +291,7 @@ func (s *suite) check(ctx context.Context, a *authority.Authority, d dataset, v 
 			session[field] = iso(at)
 		}
 	}
-	return "", strings.Join(append(compareSession(d, session, got.Record), compareUser(d, user, got.Record.User)...), "; ")
+	return "", strings.Join(append(compareSession(d, session, *got.Record), compareUser(d, user, got.Record.User)...), "; ")
 }
 
 // reasonsOfHint says which reasons an entry of reasonHint may have. A

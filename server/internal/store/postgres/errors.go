@@ -16,6 +16,9 @@ import (
 	"github.com/sessiond/sessiond/server/internal/store"
 )
 
+// errDSN hides the parser's text, which may repeat the password.
+var errDSN = errors.New("the connection string of the session store cannot be parsed: give postgres://USER@HOST:PORT/DATABASE or host=... user=... dbname=..., and percent-encode special characters in a URL")
+
 var errClosed = fmt.Errorf("%w: the store is closed", store.ErrUnavailable)
 
 // server is what may be said of the server in messages.
@@ -109,4 +112,9 @@ func stale(err error) bool {
 		return false
 	}
 	return !isConnect(err) // refused anew: nothing has changed
+}
+
+func isEra(err error) bool {
+	var other *store.EraError
+	return errors.As(err, &other)
 }

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sessiond/sessiond/server/internal/store"
@@ -75,8 +76,7 @@ var _ store.Store = (*Store)(nil)
 func Open(ctx context.Context, c Config) (*Store, error) {
 	pc, err := pgxpool.ParseConfig(c.DSN)
 	if err != nil {
-		// The parser's text may repeat the password.
-		return nil, errors.New("the connection string of the session store cannot be parsed: give postgres://USER@HOST:PORT/DATABASE or host=... user=... dbname=..., and percent-encode special characters in a URL")
+		return nil, errDSN
 	}
 	if c.MaxConns > 0 {
 		pc.MaxConns = c.MaxConns
@@ -169,7 +169,7 @@ func (s *Store) Lookup(ctx context.Context, era store.Era, tokens []string) ([]s
 		return records, nil
 	}
 	found := make(map[string]store.Record, len(asked))
-	if err := s.run(ctx, func(ctx context.Context) error { return s.query(ctx, asked, found) }); err != nil {
+	if err := s.run(ctx, func(ctx context.Context) error { return s.query(ctx, era, asked, found) }); err != nil {
 		return nil, err
 	}
 	for i, t := range tokens {
@@ -179,25 +179,60 @@ func (s *Store) Lookup(ctx context.Context, era store.Era, tokens []string) ([]s
 }
 
 // query reads the rows of tokens into found. Rows that the database's collation
-// adds are left under their own tokens, for which nobody asks.
-func (s *Store) query(ctx context.Context, tokens []string, found map[string]store.Record) error {
+// adds are left under their own tokens, for which nobody asks. With an era it reads
+// that first, in the same statement, and gives up a connection to another (F5).
+func (s *Store) query(ctx context.Context, era store.Era, tokens []string, found map[string]store.Record) error {
 	clear(found)
+	if era != "" {
+		return s.queryInEra(ctx, era, tokens, found)
+	}
 	rows, err := s.pool.Query(ctx, s.statement.sql, tokens)
 	if err != nil {
 		return err
 	}
+	return s.collect(rows, 0, func([][]byte) bool { return true }, found)
+}
+
+func (s *Store) queryInEra(ctx context.Context, era store.Era, tokens []string, found map[string]store.Record) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	rows, err := conn.Query(ctx, s.statement.inEra, tokens)
+	if err != nil {
+		return err
+	}
+	var got store.Era
+	err = s.collect(rows, 1, func(raw [][]byte) bool {
+		got = store.Era(raw[0])
+		return raw[1] != nil
+	}, found)
+	if err != nil || got == era {
+		return err
+	}
+	closeConn(ctx, conn.Conn()) // which the pool then replaces
+	return &store.EraError{Got: got}
+}
+
+// collect reads rows whose first columns are not the lookup's, those that are wanted.
+func (s *Store) collect(rows pgx.Rows, from int, wanted func(raw [][]byte) bool, found map[string]store.Record) error {
 	defer rows.Close()
 	fields := rows.FieldDescriptions()
 	for rows.Next() {
 		r := reader{types: rows.Conn().TypeMap(), zone: s.zone}
 		raw := rows.RawValues()
+		if !wanted(raw) {
+			continue
+		}
+		raw = raw[from:]
 		token := string(raw[0])
 		if _, again := found[token]; again {
 			found[token] = store.Record{Found: true, Unreadable: "more than one row has this token: make the token column unique"}
 			continue
 		}
 		found[token] = schema.Assemble(s.statement.slots, func(i int) (store.Attribute, error) {
-			f := fields[i+1]
+			f := fields[from+i+1]
 			return r.value(s.statement.cells[i], f.DataTypeOID, f.Format, raw[i+1])
 		})
 	}
@@ -217,7 +252,7 @@ func (s *Store) run(ctx context.Context, f func(context.Context) error) error {
 	defer stop()
 
 	err := f(bounded)
-	if err != nil && bounded.Err() == nil && stale(err) {
+	if err != nil && bounded.Err() == nil && !isEra(err) && stale(err) {
 		s.pool.Reset()
 		err = f(bounded)
 	}
@@ -228,6 +263,8 @@ func (s *Store) run(ctx context.Context, f func(context.Context) error) error {
 		return fmt.Errorf("session lookup: %w", ctx.Err())
 	case s.closed.Load():
 		return errClosed
+	case isEra(err):
+		return err
 	case bounded.Err() != nil:
 		return fmt.Errorf("%w: %s gave no answer within %s: check its load and the network", store.ErrUnavailable, s.server, s.timeout)
 	}

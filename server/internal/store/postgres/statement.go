@@ -19,7 +19,9 @@ type cell struct {
 // statement is the lookup: its text, and how to read its answer, in which the
 // token comes first and then a cell for each slot.
 type statement struct {
-	sql   string
+	sql string
+	// inEra returns the era before the other columns, and one row at least.
+	inEra string
 	slots []schema.Slot
 	cells []cell
 }
@@ -44,6 +46,7 @@ func newStatement(c *catalog, m *schema.Mapping) (*statement, error) {
 	}
 	s.sql = fmt.Sprintf("SELECT %s FROM %s AS s LEFT JOIN %s AS u ON %s WHERE s.%s = ANY(%s)",
 		strings.Join(exprs, ", "), m.Session.SQL(), m.User.SQL(), join, schema.Quote(token), tokenParam(c.typeOf(m.Session, token)))
+	s.inEra = fmt.Sprintf("SELECT %s, found.* FROM (SELECT 1) AS one LEFT JOIN (%s) AS found ON true", eraSQL, s.sql)
 	return s, nil
 }
 

@@ -1,0 +1,75 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sessiond/sessiond/server/internal/feed"
+	"github.com/sessiond/sessiond/server/internal/store/postgres"
+	"github.com/sessiond/sessiond/server/internal/store/sqlite"
+)
+
+// FeedInstall says what PlanFeedInstall installs.
+type FeedInstall struct {
+	// Bound is the staleness bound, the same for all replicas.
+	Bound time.Duration
+	// WithoutTriggers leaves the triggers out, where the rights for them are missing.
+	WithoutTriggers bool
+	// Role is the database role that the authority connects as; empty: its rights
+	// are seen to otherwise. Postgres only.
+	Role string
+}
+
+// openSource opens the change feed of a store. The error wraps
+// [feed.ErrNotInstalled] where there is none.
+func openSource(ctx context.Context, cfg StoreConfig) (feed.Source, error) {
+	if cfg.Driver == DriverPostgres {
+		source, err := postgres.OpenFeed(ctx, cfg.postgres())
+		if err != nil {
+			return nil, err // not a nil pointer in an interface
+		}
+		return source, nil
+	}
+	source, err := sqlite.OpenFeed(ctx, cfg.sqlite())
+	if err != nil {
+		return nil, err
+	}
+	return source, nil
+}
+
+// PlanFeedInstall returns what ApplyFeedPlan has to run to install the change feed
+// or bring it up to date. It changes nothing.
+func PlanFeedInstall(ctx context.Context, cfg StoreConfig, o FeedInstall) (*feed.Plan, error) {
+	if cfg.Driver == DriverPostgres {
+		return postgres.PlanInstall(ctx, cfg.postgres(), postgres.InstallOptions{Bound: o.Bound, WithoutTriggers: o.WithoutTriggers, Role: o.Role})
+	}
+	if o.Role != "" {
+		return nil, errors.New("--role is for Postgres: a SQLite file has no roles")
+	}
+	return sqlite.PlanInstall(ctx, cfg.sqlite(), sqlite.InstallOptions{Bound: o.Bound, WithoutTriggers: o.WithoutTriggers})
+}
+
+// PlanFeedRemove returns what ApplyFeedPlan has to run to remove it.
+func PlanFeedRemove(ctx context.Context, cfg StoreConfig) (*feed.Plan, error) {
+	if cfg.Driver == DriverPostgres {
+		return postgres.PlanRemove(ctx, cfg.postgres())
+	}
+	return sqlite.PlanRemove(ctx, cfg.sqlite())
+}
+
+// ApplyFeedPlan runs the statements of a plan in one transaction.
+func ApplyFeedPlan(ctx context.Context, cfg StoreConfig, statements []string) error {
+	if cfg.Driver == DriverPostgres {
+		return postgres.Apply(ctx, cfg.postgres(), statements)
+	}
+	return sqlite.Apply(ctx, cfg.sqlite(), statements)
+}
+
+// InspectFeed says what is installed and what is wrong with it.
+func InspectFeed(ctx context.Context, cfg StoreConfig) (*feed.Report, error) {
+	if cfg.Driver == DriverPostgres {
+		return postgres.Inspect(ctx, cfg.postgres())
+	}
+	return sqlite.Inspect(ctx, cfg.sqlite())
+}
