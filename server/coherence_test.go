@@ -253,6 +253,7 @@ func TestRevisionOfTheIssuersChange(t *testing.T) {
 	f.install(server.FeedInstall{Bound: 5 * time.Second})
 	sessions, _ := f.authority(5 * time.Second)
 	_, credential := f.signIn(3)
+	eventually(t, "the replica has its place", func() bool { return validate(t, sessions, credential).GetAge().AsDuration() > 0 })
 	for range 50 {
 		_, credential = f.signIn(3)
 		validate(t, sessions, credential)
