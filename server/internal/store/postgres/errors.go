@@ -7,19 +7,24 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sessiond/sessiond/server/internal/feed"
 	"github.com/sessiond/sessiond/server/internal/store"
 )
 
 // errDSN hides the parser's text, which may repeat the password.
 var errDSN = errors.New("the connection string of the session store cannot be parsed: give postgres://USER@HOST:PORT/DATABASE or host=... user=... dbname=..., and percent-encode special characters in a URL")
 
-var errClosed = fmt.Errorf("%w: the store is closed", store.ErrUnavailable)
+var (
+	errClosed     = fmt.Errorf("%w: the store is closed", store.ErrUnavailable)
+	errFeedClosed = fmt.Errorf("%w: the change feed is closed", store.ErrUnavailable)
+)
 
 // server is what may be said of the server in messages.
 type server struct {
@@ -114,7 +119,52 @@ func stale(err error) bool {
 	return !isConnect(err) // refused anew: nothing has changed
 }
 
-func isEra(err error) bool {
-	var other *store.EraError
-	return errors.As(err, &other)
+// undone reports whether the server has refused or rolled back a statement for a
+// reason that is gone when it is sent again: what was prepared of it is out of
+// date, or it met another transaction.
+func undone(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && slices.Contains([]string{"0A000", "26000", "40001", "40P01"}, pg.Code)
+}
+
+// isStandby reports whether err says that the server takes no writes. 55000 comes
+// from the log position, which a server in recovery does not have.
+func isStandby(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "25006" || pg.Code == "55000")
+}
+
+// outcomeUnknown reports whether a statement that failed with err, once it had a
+// connection, may have been committed all the same. A server's own refusal means
+// that it was rolled back, unless it speaks of its end, as does a pooler.
+func outcomeUnknown(err error) bool {
+	if pgconn.SafeToRetry(err) {
+		return false
+	}
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return true
+	}
+	return slices.ContainsFunc([]string{"08", "57P", "58", "40003"}, func(class string) bool { return strings.HasPrefix(pg.Code, class) })
+}
+
+// feedFailed says what is wrong with a statement of the feed, and the remedy. The
+// error wraps [feed.ErrNotInstalled] where the feed, or a right to it, is missing.
+func (s server) feedFailed(op string, err error) error {
+	var pg *pgconn.PgError
+	if errors.Is(err, errNoLife) {
+		return fmt.Errorf("%w: %s: %s crashes again and again: see its log", store.ErrUnavailable, op, s)
+	}
+	if isConnect(err) || !errors.As(err, &pg) {
+		return fmt.Errorf("%w: %s: %s", store.ErrUnavailable, op, s.reason(err))
+	}
+	switch pg.Code {
+	case "42P01", "3F000", "42703", "42883":
+		return fmt.Errorf("%w as %s needs it in %s: run sessiond feed install", feed.ErrNotInstalled, op, s)
+	case "42501":
+		return fmt.Errorf("%w for user %q, who lacks a right that %s needs in %s: run sessiond feed install --role %s, or GRANT what it prints", feed.ErrNotInstalled, s.user, op, s, s.user)
+	case "25006", "55000":
+		return fmt.Errorf("%w: %s: %s is a standby or read-only: connect to the primary (target_session_attrs=read-write in the connection string)", store.ErrUnavailable, op, s)
+	}
+	return fmt.Errorf("%w: %s: %s", store.ErrUnavailable, op, s.reason(err))
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sessiond/sessiond/server/internal/feed"
@@ -17,259 +16,174 @@ import (
 	"github.com/sessiond/sessiond/server/internal/store/schema"
 )
 
-// feedTimeout bounds every statement whose caller sets no earlier deadline.
-const feedTimeout = 10 * time.Second
-
-// Feed reads the outbox and the registry in a Postgres database. It implements
-// [feed.Source]. Every statement is a transaction of its own and needs no session
-// state, so a pooler in transaction mode may stand in between.
+// Feed is the change feed and the registry in a PostgreSQL database, which must be
+// the primary. It implements [feed.Source], over at most three connections of its
+// own. No statement takes longer than 5 s, whatever the caller allows.
 type Feed struct {
-	server  server
-	mapping *schema.Mapping
-	deletes deletes
-	system  string // system identifier; empty where it may not be read
+	server     server
+	statements feedStatements
+	line       line
+	side       *pgxpool.Pool // for all but Register, Beat and Poll
 
-	config *pgx.ConnConfig
-	// conn is for Register, Beat and Poll alone. An answer from a connection that
-	// was given up cannot come: it is closed with it (F6).
-	connMu sync.Mutex
-	conn   *pgx.Conn
+	mu sync.Mutex
+	// era is that of the last answer on the line, system the identifier of the
+	// server that gave it; empty: not known.
+	era    store.Era
+	system string
 
-	others *pgxpool.Pool // for everything else
+	closing context.Context // done once Close was called
+	close   context.CancelFunc
+}
+
+// feedStatements are the statements that depend on the tables or on rights.
+type feedStatements struct {
+	register, beat, revision string
+	revoke                   revokeStatements
 }
 
 var _ feed.Source = (*Feed)(nil)
 
-// The era of every statement (F4): the timeline comes from the log position, since
-// the control file is late by a checkpoint; only life tells a crash behind a pooler.
-const eraSQL = `concat_ws('/', left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), (select concat_ws(':', id, tableoid, xmin) from sessiond.life))`
+// errNoLife means that the life of the server was gone each time it had been begun.
+var errNoLife = errors.New("the server's life does not last")
 
-// durable makes this transaction's commit durable whatever the default, without
-// waiting for a standby that the default does not wait for (F3). It has to be in a
-// target list that is evaluated.
-const durable = `set_config('synchronous_commit', case current_setting('synchronous_commit') when 'off' then 'local' else current_setting('synchronous_commit') end, true)`
-
-// eventsSQL reads the events since the position in a parameter (F1), in two
-// branches that the index serves in every mode.
-func eventsSQL(parameter string) string {
-	return fmt.Sprintf(`(select xid, n, kind, key, usr, urgent from sessiond.event where xid >= pg_snapshot_xmax(%[1]s::text::pg_snapshot) order by xid, n limit %[2]d)
-  union all
-  (select xid, n, kind, key, usr, urgent from sessiond.event where xid = any (array(select pg_snapshot_xip(%[1]s::text::pg_snapshot))) limit %[2]d)`, parameter, bulk+1)
-}
-
-var (
-	pollSQL = `select pg_current_snapshot()::text, ` + eraSQL + `, e.kind::text, e.key, e.usr, e.urgent
-from (select 1) one left join (
-  ` + eventsSQL("$1") + `
-) e on true`
-
-	// $1 own id; $2 number of the last acknowledged beat; $3 this one's; $4 position
-	// of the last acknowledged beat; $5, $6 what is done, in which era; $7 where to
-	// read from. No row: the place is lost (G3).
-	beatSQL = `with b as (
-  update sessiond.replica r
-  set beat = greatest(r.beat, $3::bigint), position = $4::text::pg_snapshot, done = $5::text::pg_snapshot, done_era = $6::text
-  where r.id = $1::text::uuid and r.beat >= $2::bigint
-  returning r.beat)
-select pg_current_snapshot()::text, ` + eraSQL + `, e.kind::text, e.key, e.usr, e.urgent, ` + durable + `, b.beat,
-  (select s.version from sessiond.setting s), (select s.coverage from sessiond.setting s), coalesce(c.objects, ''), c.triggers
-from b cross join (` + coverageSQL + `) c left join (
-  ` + eventsSQL("$7") + `
-) e on true`
-
-	// $1 the new id. A new place is done at once with what it cannot have cached.
-	registerSQL = `with r as (
-  insert into sessiond.replica(id, beat, position, done, done_era)
-  select $1::text::uuid, 1, pg_current_snapshot(), pg_current_snapshot(), ` + eraSQL + `
-  returning position)
-select r.position::text, ` + eraSQL + `, ` + durable + `, coalesce(c.objects, ''), c.triggers
-from r cross join (` + coverageSQL + `) c`
-
-	settingSQL = `select s.version, s.bound_ms, s.coverage, (select count(*) from sessiond.life), pg_is_in_recovery() from sessiond.setting s`
-
-	// $1 own id; $2 number of the last acknowledged beat.
-	replicasSQL = `select ` + eraSQL + `, r.id::text, r.beat, r.done::text, r.done_era, (select count(*) from sessiond.replica o where o.id = $1::text::uuid and o.beat >= $2::bigint)
-from (select 1) one left join sessiond.replica r on true`
-
-	excludeSQL = `with d as (delete from sessiond.replica where id = $1::text::uuid and beat = $2::bigint returning id)
-select count(*), ` + durable + ` from d`
-
-	// An event goes when it is visible to what every replica has written down (F7).
-	// One that is visible and not finished came with a dump of another server.
-	cleanSQL = `delete from sessiond.event e
-where not exists (select from sessiond.replica r where not pg_visible_in_snapshot(e.xid, r.position))
-   or not pg_visible_in_snapshot(e.xid, pg_current_snapshot())`
-
-	revisionSQL = `select pg_current_snapshot()::text, ` + eraSQL
-)
-
-// OpenFeed connects and checks that the feed is installed. The caller closes it.
-// The error wraps [feed.ErrNotInstalled] where there is none that can be used.
+// OpenFeed connects and checks that there is a feed to be used. The caller must
+// Close it. The error wraps [feed.ErrNotInstalled] where there is none, none for
+// this role or this version, or where the server is a standby; it says what to do.
+// Otherwise it wraps [store.ErrUnavailable] or the context's error, or tells what
+// is wrong with the tables or the connection string.
 func OpenFeed(ctx context.Context, c Config) (*Feed, error) {
-	pc, err := pgxpool.ParseConfig(c.DSN)
-	if err != nil {
-		return nil, errDSN
-	}
-	if pc.ConnConfig.ConnectTimeout == 0 {
-		pc.ConnConfig.ConnectTimeout = DefaultConnectTimeout
-	}
-	if pc.ConnConfig.RuntimeParams["application_name"] == "" {
-		pc.ConnConfig.RuntimeParams["application_name"] = "sessiond-feed"
-	}
-	pc.MaxConns, pc.MinConns, pc.MinIdleConns = 2, 0, 0
-	f := &Feed{server: serverOf(pc.ConnConfig), config: pc.ConnConfig.Copy()}
-
-	conn, _, err := connect(ctx, c)
+	pc, err := parseConfig(c)
 	if err != nil {
 		return nil, err
 	}
-	defer closeConn(ctx, conn)
-	state, err := readState(ctx, conn, c)
-	switch {
-	case err != nil && isMissing(err):
-		return nil, fmt.Errorf("%w: user %q may not read it in %s: sessiond feed install --role %s", feed.ErrNotInstalled, f.server.user, f.server, f.server.user)
-	case err != nil:
-		return nil, f.server.unavailable(err)
-	case !state.installed:
-		return nil, fmt.Errorf("%w in %s: run sessiond feed install", feed.ErrNotInstalled, f.server)
-	case state.version != outboxVersion:
-		return nil, fmt.Errorf("%w: the outbox in %s has version %d, this sessiond knows %d: upgrade the older of the two (sessiond feed install)", feed.ErrNotInstalled, f.server, state.version, outboxVersion)
-	}
-	f.mapping = state.mapping
-	f.deletes = newDeletes(namesOf(state.mapping))
-	// Refused to some roles; then a revision names no server, only its era.
-	if err := conn.QueryRow(ctx, "select system_identifier::text from pg_control_system()").Scan(&f.system); err != nil && !isMissing(err) {
+	pc.MaxConns, pc.MinConns, pc.MinIdleConns = sideConns, 0, 0
+	f := &Feed{server: serverOf(pc.ConnConfig), line: line{config: pc.ConnConfig.Copy()}}
+	f.closing, f.close = context.WithCancel(context.WithoutCancel(ctx))
+	if f.side, err = pgxpool.NewWithConfig(f.closing, pc); err != nil { //nolint:contextcheck // the pool outlives OpenFeed
+		f.close()
 		return nil, f.server.unavailable(err)
 	}
-	if f.others, err = pgxpool.NewWithConfig(context.WithoutCancel(ctx), pc); err != nil {
-		return nil, f.server.unavailable(err)
+	if err := f.prepare(ctx, c.Schema); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
-// isMissing reports whether an object is not there, or not for this role.
-func isMissing(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == "42501" || pg.Code == "42P01" || pg.Code == "3F000" || pg.Code == "42703")
-}
-
-// Close implements [feed.Source].
-func (f *Feed) Close() error {
-	f.giveUp()
-	f.others.Close()
-	return nil
-}
-
-// own runs one statement on the connection of the feed and reads its rows. A
-// failure gives the connection up.
-func (f *Feed) own(ctx context.Context, sql string, args []any, row func(pgx.Rows) error) error {
-	bounded, cancel := context.WithTimeout(ctx, feedTimeout)
+// prepare finds the tables, looks at what is installed and writes the statements.
+func (f *Feed) prepare(ctx context.Context, override store.Schema) error {
+	var (
+		c                 *catalog
+		standby, readable bool
+		version           int
+	)
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	f.connMu.Lock()
-	conn := f.conn
-	f.connMu.Unlock()
-	if conn == nil {
-		var err error
-		if conn, err = pgx.ConnectConfig(bounded, f.config.Copy()); err != nil {
-			return f.failure(ctx, err)
-		}
-		f.connMu.Lock()
-		f.conn = conn
-		f.connMu.Unlock()
-	}
-	if err := query(bounded, conn, sql, args, row); err != nil {
-		f.giveUp()
-		return f.failure(ctx, err)
-	}
-	return nil
-}
-
-// giveUp closes the feed's connection; the next statement makes another.
-func (f *Feed) giveUp() {
-	f.connMu.Lock()
-	conn := f.conn
-	f.conn = nil
-	f.connMu.Unlock()
-	if conn != nil {
-		closeConn(context.Background(), conn)
-	}
-}
-
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}
-
-// query runs one statement. Only its end without an error acknowledges it: rows
-// that came before prove nothing.
-func query(ctx context.Context, q querier, sql string, args []any, row func(pgx.Rows) error) error {
-	rows, err := q.Query(ctx, sql, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := row(rows); err != nil {
+	err := f.line.do(opening, func(ctx context.Context, conn *pgx.Conn) (err error) {
+		if c, err = readCatalog(ctx, conn); err != nil {
 			return err
 		}
+		const look = `SELECT pg_is_in_recovery(), has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')`
+		if err := conn.QueryRow(ctx, look).Scan(&standby, &readable); err != nil {
+			return err
+		}
+		return conn.QueryRow(ctx, `SELECT COALESCE((SELECT version FROM sessiond.setting), 0)`).Scan(&version)
+	})
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("open the change feed: %w", ctx.Err())
+	case standby:
+		return fmt.Errorf("%w where it can be used: %s is a standby: connect to the primary (target_session_attrs=read-write in the connection string)", feed.ErrNotInstalled, f.server)
+	case err != nil:
+		return f.server.feedFailed("the change feed", err)
 	}
-	return rows.Err()
-}
-
-func (f *Feed) other(ctx context.Context, sql string, args []any, row func(pgx.Rows) error) error {
-	bounded, cancel := context.WithTimeout(ctx, feedTimeout)
-	defer cancel()
-	if err := query(bounded, f.others, sql, args, row); err != nil {
-		return f.failure(ctx, err)
+	if err := f.checkVersion(version); err != nil {
+		return err
+	}
+	m, err := schema.Discover(c.Catalog, override)
+	if err != nil {
+		return fmt.Errorf("database %s: %w", f.server, err)
+	}
+	system := noSystemSQL
+	if readable {
+		system = systemSQL
+	}
+	f.statements = feedStatements{
+		register: registerSQL(system),
+		beat:     beatSQL(system),
+		revision: revisionSQL(system),
+		revoke:   newRevokeStatements(c, m, system),
 	}
 	return nil
 }
 
-func (f *Feed) failure(ctx context.Context, err error) error {
-	var known *store.EraError
+// checkVersion compares the version of what is installed, 0 for nothing.
+func (f *Feed) checkVersion(version int) error {
 	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("change feed: %w", errors.Join(store.ErrUnavailable, ctx.Err()))
-	case errors.As(err, &known), errors.Is(err, feed.ErrLostPlace):
-		return err
-	case isMissing(err):
-		return fmt.Errorf("%w, or user %q has no right to it, in %s: run sessiond feed status", feed.ErrNotInstalled, f.server.user, f.server)
+	case version == 0:
+		return fmt.Errorf("%w in %s: run sessiond feed install", feed.ErrNotInstalled, f.server)
+	case version < outboxVersion:
+		return fmt.Errorf("%w as it should be: the outbox in %s has version %d, this sessiond needs %d: run sessiond feed install", feed.ErrNotInstalled, f.server, version, outboxVersion)
+	case version > outboxVersion:
+		return fmt.Errorf("%w as it should be: the outbox in %s has version %d, this sessiond knows %d: upgrade sessiond", feed.ErrNotInstalled, f.server, version, outboxVersion)
 	}
-	return f.server.unavailable(err)
+	return nil
+}
+
+// Close implements [feed.Source]. It ends the statements under way and waits for
+// them.
+func (f *Feed) Close() error {
+	f.close()
+	f.line.close(context.Background())
+	f.side.Close()
+	return nil
 }
 
 // Register implements [feed.Source].
 func (f *Feed) Register(ctx context.Context, bound time.Duration) (feed.Registration, error) {
-	var version, lives int
-	var boundMs int64
-	var coverage string
-	var standby bool
-	err := f.own(ctx, settingSQL, nil, func(r pgx.Rows) error { return r.Scan(&version, &boundMs, &coverage, &lives, &standby) })
-	switch installed := time.Duration(boundMs) * time.Millisecond; {
-	case err != nil:
-		return feed.Registration{}, err
-	case version != outboxVersion:
-		return feed.Registration{}, fmt.Errorf("%w: the outbox in %s has version %d, this sessiond knows %d: upgrade the older of the two", feed.ErrNotInstalled, f.server, version, outboxVersion)
-	case installed != bound:
-		return feed.Registration{}, fmt.Errorf("%w: the outbox in %s has %v, staleness_bound is %v: configure %v, or stop all replicas and run sessiond feed install --bound %v", feed.ErrBound, f.server, installed, bound, installed, bound)
-	case standby:
-		return feed.Registration{}, fmt.Errorf("%w: %s is a standby: the feed is read from the primary only", store.ErrUnavailable, f.server)
-	}
-	if lives == 0 {
-		// A crash has emptied it: whoever finds that begins a new life (F4).
-		if err := f.own(ctx, "insert into sessiond.life default values on conflict do nothing", nil, func(pgx.Rows) error { return nil }); err != nil {
-			return feed.Registration{}, err
-		}
-	}
 	reg := feed.Registration{ID: newID()}
-	var triggers int
-	err = f.own(ctx, registerSQL, []any{reg.ID}, func(r pgx.Rows) error {
-		var sync string
-		return r.Scan((*string)(&reg.Position), (*string)(&reg.Era), &sync, &reg.Objects, &triggers)
+	var (
+		o        origin
+		system   string
+		durable  *string // NULL: no row was written
+		version  int
+		boundMS  int64
+		coverage string
+		triggers int
+	)
+	err := f.onLine(ctx, "registering", func(ctx context.Context, conn *pgx.Conn) error {
+		for range lifeTries {
+			if _, err := conn.Exec(ctx, beginLifeSQL); err != nil {
+				return err
+			}
+			version = 0
+			rows, err := conn.Query(ctx, f.statements.register, reg.ID, outboxVersion, bound.Milliseconds())
+			if err != nil {
+				return err
+			}
+			targets := append(o.targets(), &system, &durable, &version, &boundMS, &coverage, &reg.Objects, &triggers)
+			if _, err := pgx.ForEachRow(rows, targets, func() error { return nil }); err != nil {
+				return err
+			}
+			if o.life != "" || version == 0 {
+				return nil
+			}
+		}
+		return errNoLife
 	})
 	if err != nil {
 		return feed.Registration{}, err
 	}
+	if err := f.checkVersion(version); err != nil {
+		return feed.Registration{}, err
+	}
+	if durable == nil {
+		installed := time.Duration(boundMS) * time.Millisecond
+		return feed.Registration{}, fmt.Errorf("%w: the outbox in %s is for %v, staleness_bound is %v: configure %v, or stop all replicas and run sessiond feed install --bound %v",
+			feed.ErrBound, f.server, installed, bound, installed, bound)
+	}
+	reg.Era, reg.Position = o.era(), o.position
 	f.cover(&reg.News, coverage, triggers)
+	f.saw(reg.Era, system)
 	return reg, nil
 }
 
@@ -281,6 +195,40 @@ func newID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
+// Poll implements [feed.Source].
+func (f *Feed) Poll(ctx context.Context, from feed.Position) (feed.News, error) {
+	news, _, err := f.read(ctx, "polling", pollSQL, []any{string(from)})
+	if err != nil {
+		return feed.News{}, err
+	}
+	f.saw(news.Era, "")
+	return news, nil
+}
+
+// Beat implements [feed.Source].
+func (f *Feed) Beat(ctx context.Context, b feed.Beat) (feed.News, error) {
+	var (
+		system, durable, coverage, objects string
+		version, triggers                  int
+	)
+	args := []any{b.ID, b.Acked, b.Number, string(b.Written), string(b.Done), string(b.DoneEra), string(b.From)}
+	news, rows, err := f.read(ctx, "beating", f.statements.beat, args, &system, &durable, &version, &coverage, &objects, &triggers)
+	switch {
+	case err != nil:
+		return feed.News{}, err
+	case rows == 0:
+		return feed.News{}, fmt.Errorf("%w, or the session store went back in time", feed.ErrLostPlace)
+	}
+	f.saw(news.Era, system)
+	if err := f.checkVersion(version); err != nil {
+		return feed.News{}, err
+	}
+	news.Objects = objects
+	f.cover(&news, coverage, triggers)
+	return news, nil
+}
+
+// cover says how much the feed tells of (S1).
 func (f *Feed) cover(news *feed.News, coverage string, triggers int) {
 	switch {
 	case coverage == "own":
@@ -288,61 +236,96 @@ func (f *Feed) cover(news *feed.News, coverage string, triggers int) {
 	case triggers == triggerCount:
 		news.Coverage = feed.CoverageFull
 	default:
+		news.Coverage = feed.CoverageBroken
 		news.Problem = fmt.Sprintf("%d of %d triggers on the session and user tables of %s are there and enabled: run sessiond feed install", triggers, triggerCount, f.server)
 	}
 }
 
-// Poll implements [feed.Source].
-func (f *Feed) Poll(ctx context.Context, from feed.Position) (feed.News, error) {
-	var news feed.News
-	err := f.own(ctx, pollSQL, []any{string(from)}, func(r pgx.Rows) error {
-		var e event
-		if err := r.Scan((*string)(&news.Position), (*string)(&news.Era), &e.kind, &e.key, &e.user, &e.urgent); err != nil {
-			return err
-		}
-		return e.addTo(&news)
-	})
-	return f.judge(news, err)
-}
+// lifeTries is how often a statement is sent in a row that finds the server's life
+// not begun: whoever finds that begins it, and another crash may come between.
+const lifeTries = 3
 
-// Beat implements [feed.Source].
-func (f *Feed) Beat(ctx context.Context, b feed.Beat) (feed.News, error) {
-	var news feed.News
-	var coverage string
-	var triggers, version int
-	args := []any{b.ID, b.Acked, b.Number, string(b.Written), string(b.Done), string(b.DoneEra), string(b.From)}
-	err := f.own(ctx, beatSQL, args, func(r pgx.Rows) error {
-		var e event
-		var sync string
-		var number int64
-		if err := r.Scan((*string)(&news.Position), (*string)(&news.Era), &e.kind, &e.key, &e.user, &e.urgent, &sync, &number, &version, &coverage, &news.Objects, &triggers); err != nil {
-			return err
+// read sends a poll or a beat and collects what it brought, and how many rows that
+// were. Where the server's life was not begun it begins it and asks again, so that
+// the answer has an era of its own (F4). Only the end of the statement without an
+// error acknowledges it (F2).
+func (f *Feed) read(ctx context.Context, op, sql string, args []any, extra ...any) (news feed.News, n int64, err error) {
+	var o origin
+	err = f.onLine(ctx, op, func(ctx context.Context, conn *pgx.Conn) error {
+		for range lifeTries {
+			news, o = feed.News{}, origin{}
+			rows, err := conn.Query(ctx, sql, args...)
+			if err != nil {
+				return err
+			}
+			var e event
+			tag, err := pgx.ForEachRow(rows, append(append(o.targets(), e.targets()...), extra...), func() error {
+				if e.kind != nil {
+					news.Events = append(news.Events, e.decode())
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if n = tag.RowsAffected(); n == 0 || o.life != "" {
+				return nil
+			}
+			if _, err := conn.Exec(ctx, beginLifeSQL); err != nil {
+				return err
+			}
 		}
-		return e.addTo(&news)
+		return errNoLife
 	})
-	if err == nil && news.Position == "" {
-		return feed.News{}, feed.ErrLostPlace
-	}
-	if err == nil && version != outboxVersion {
-		return feed.News{}, fmt.Errorf("%w: the outbox in %s now has version %d, this sessiond knows %d: upgrade it", feed.ErrNotInstalled, f.server, version, outboxVersion)
-	}
-	f.cover(&news, coverage, triggers)
-	return f.judge(news, err)
-}
-
-// judge makes an emptied life a lost place, and too many events an overflow.
-func (f *Feed) judge(news feed.News, err error) (feed.News, error) {
-	if err != nil {
-		return feed.News{}, err
-	}
-	if len(news.Era) <= len("00000001/") {
-		return feed.News{}, fmt.Errorf("%w: the server has crashed or was promoted", feed.ErrLostPlace)
-	}
+	news.Era, news.Position = o.era(), o.position
 	if len(news.Events) > bulk {
 		news.Events, news.Overflow = nil, true
 	}
-	return news, nil
+	return news, n, err
 }
+
+// saw notes the era of an answer on the line, and the server's identifier where
+// the answer held it. The other connections may lead to the server before.
+func (f *Feed) saw(era store.Era, system string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.era != era {
+		if f.era != "" {
+			f.side.Reset()
+		}
+		f.era, f.system = era, ""
+	}
+	if system != "" {
+		f.system = system
+	}
+}
+
+// lastEra is the era of the last answer on the line; empty: there was none.
+func (f *Feed) lastEra() store.Era {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.era
+}
+
+// systemOf is the system identifier of the server of an era; empty: not known.
+func (f *Feed) systemOf(era store.Era) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.era != era {
+		return ""
+	}
+	return f.system
+}
+
+// origin is where and when an answer comes from: the columns of originSQL.
+type origin struct {
+	position       feed.Position
+	timeline, life string
+}
+
+func (o *origin) targets() []any { return []any{(*string)(&o.position), &o.timeline, &o.life} }
+
+func (o *origin) era() store.Era { return eraOf(o.timeline, o.life) }
 
 // event is a row of the outbox; all is NULL where there was none.
 type event struct {
@@ -352,54 +335,19 @@ type event struct {
 	urgent *bool
 }
 
-func (e event) addTo(news *feed.News) error {
-	if e.kind == nil {
-		return nil
-	}
+func (e *event) targets() []any { return []any{&e.kind, &e.key, &e.user, &e.urgent} }
+
+// decode never loses an event: what cannot be read is "forget all".
+func (e *event) decode() feed.Event {
 	out := feed.Event{Kind: feed.KindAll, Urgent: e.urgent != nil && *e.urgent}
-	if e.user != nil {
-		out.User = *e.user
-	}
 	switch {
 	case *e.kind == "k" && len(e.key) == len(out.Key):
 		out.Kind, out.Key = feed.KindKey, feed.Key(e.key)
+		if e.user != nil {
+			out.User = *e.user
+		}
 	case *e.kind == "u" && e.user != nil:
-		out.Kind = feed.KindUser
+		out.Kind, out.User = feed.KindUser, *e.user
 	}
-	news.Events = append(news.Events, out)
-	return nil
-}
-
-// Replicas implements [feed.Source].
-func (f *Feed) Replicas(ctx context.Context, own string, acked int64) (feed.Registry, error) {
-	var registry feed.Registry
-	var mine int
-	err := f.other(ctx, replicasSQL, []any{own, acked}, func(r pgx.Rows) error {
-		var id, done, doneEra *string
-		var beat *int64
-		if err := r.Scan((*string)(&registry.Era), &id, &beat, &done, &doneEra, &mine); err != nil {
-			return err
-		}
-		if id != nil {
-			registry.Replicas = append(registry.Replicas, feed.Replica{ID: *id, Beat: *beat, Done: feed.Position(*done), DoneEra: store.Era(*doneEra)})
-		}
-		return nil
-	})
-	if err == nil && mine == 0 {
-		return feed.Registry{}, feed.ErrLostPlace
-	}
-	return registry, err
-}
-
-// Exclude implements [feed.Source].
-func (f *Feed) Exclude(ctx context.Context, id string, beat int64) (bool, error) {
-	var n int
-	var sync string
-	err := f.other(ctx, excludeSQL, []any{id, beat}, func(r pgx.Rows) error { return r.Scan(&n, &sync) })
-	return n == 1, err
-}
-
-// Clean implements [feed.Source].
-func (f *Feed) Clean(ctx context.Context) error {
-	return f.other(ctx, cleanSQL, nil, func(pgx.Rows) error { return nil })
+	return out
 }

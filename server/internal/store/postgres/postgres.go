@@ -74,21 +74,9 @@ var _ store.Store = (*Store)(nil)
 // must Close the store. An error names what is wrong and what to do about it,
 // and repeats neither the password nor any value.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	pc, err := pgxpool.ParseConfig(c.DSN)
+	pc, err := parseConfig(c)
 	if err != nil {
-		return nil, errDSN
-	}
-	if c.MaxConns > 0 {
-		pc.MaxConns = c.MaxConns
-	}
-	switch {
-	case c.ConnectTimeout > 0:
-		pc.ConnConfig.ConnectTimeout = c.ConnectTimeout
-	case pc.ConnConfig.ConnectTimeout == 0:
-		pc.ConnConfig.ConnectTimeout = DefaultConnectTimeout
-	}
-	if pc.ConnConfig.RuntimeParams["application_name"] == "" {
-		pc.ConnConfig.RuntimeParams["application_name"] = "sessiond"
+		return nil, err
 	}
 	s := &Store{
 		server:  serverOf(pc.ConnConfig),
@@ -110,6 +98,27 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// parseConfig reads the connection string. The error does not repeat it.
+func parseConfig(c Config) (*pgxpool.Config, error) {
+	pc, err := pgxpool.ParseConfig(c.DSN)
+	if err != nil {
+		return nil, errDSN
+	}
+	if c.MaxConns > 0 {
+		pc.MaxConns = c.MaxConns
+	}
+	switch {
+	case c.ConnectTimeout > 0:
+		pc.ConnConfig.ConnectTimeout = c.ConnectTimeout
+	case pc.ConnConfig.ConnectTimeout == 0:
+		pc.ConnConfig.ConnectTimeout = DefaultConnectTimeout
+	}
+	if pc.ConnConfig.RuntimeParams["application_name"] == "" {
+		pc.ConnConfig.RuntimeParams["application_name"] = "sessiond"
+	}
+	return pc, nil
 }
 
 // discover maps the tables and runs the lookup once, for nobody.
@@ -179,64 +188,72 @@ func (s *Store) Lookup(ctx context.Context, era store.Era, tokens []string) ([]s
 }
 
 // query reads the rows of tokens into found. Rows that the database's collation
-// adds are left under their own tokens, for which nobody asks. With an era it reads
-// that first, in the same statement, and gives up a connection to another (F5).
+// adds are left under their own tokens, for which nobody asks.
 func (s *Store) query(ctx context.Context, era store.Era, tokens []string, found map[string]store.Record) error {
 	clear(found)
 	if era != "" {
-		return s.queryInEra(ctx, era, tokens, found)
+		return acquired(ctx, s.pool, func(ctx context.Context, conn *pgxpool.Conn) error {
+			return s.queryIn(ctx, conn.Conn(), era, tokens, found)
+		})
 	}
 	rows, err := s.pool.Query(ctx, s.statement.sql, tokens)
 	if err != nil {
 		return err
 	}
-	return s.collect(rows, 0, func([][]byte) bool { return true }, found)
-}
-
-func (s *Store) queryInEra(ctx context.Context, era store.Era, tokens []string, found map[string]store.Record) error {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	rows, err := conn.Query(ctx, s.statement.inEra, tokens)
-	if err != nil {
-		return err
-	}
-	var got store.Era
-	err = s.collect(rows, 1, func(raw [][]byte) bool {
-		got = store.Era(raw[0])
-		return raw[1] != nil
-	}, found)
-	if err != nil || got == era {
-		return err
-	}
-	closeConn(ctx, conn.Conn()) // which the pool then replaces
-	return &store.EraError{Got: got}
-}
-
-// collect reads rows whose first columns are not the lookup's, those that are wanted.
-func (s *Store) collect(rows pgx.Rows, from int, wanted func(raw [][]byte) bool, found map[string]store.Record) error {
 	defer rows.Close()
-	fields := rows.FieldDescriptions()
 	for rows.Next() {
-		r := reader{types: rows.Conn().TypeMap(), zone: s.zone}
-		raw := rows.RawValues()
-		if !wanted(raw) {
-			continue
-		}
-		raw = raw[from:]
-		token := string(raw[0])
-		if _, again := found[token]; again {
-			found[token] = store.Record{Found: true, Unreadable: "more than one row has this token: make the token column unique"}
-			continue
-		}
-		found[token] = schema.Assemble(s.statement.slots, func(i int) (store.Attribute, error) {
-			f := fields[from+i+1]
-			return r.value(s.statement.cells[i], f.DataTypeOID, f.Format, raw[i+1])
-		})
+		s.add(rows, 0, found)
 	}
 	return rows.Err()
+}
+
+// queryIn is query with the era checked in the same statement (F5). The
+// connection to a server of another era is ended.
+func (s *Store) queryIn(ctx context.Context, conn *pgx.Conn, era store.Era, tokens []string, found map[string]store.Record) error {
+	rows, err := conn.Query(ctx, s.statement.eraSQL, tokens)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var got store.Era
+	for rows.Next() {
+		raw := rows.RawValues() // timeline and life come as text in either format
+		got = eraOf(string(raw[0]), string(raw[1]))
+		if got != era {
+			break
+		}
+		if raw[eraColumns] != nil {
+			s.add(rows, eraColumns, found)
+		}
+	}
+	rows.Close()
+	switch {
+	case rows.Err() != nil:
+		if isStandby(rows.Err()) { // it has no era; perhaps another server has
+			hangUp(ctx, conn)
+		}
+		return rows.Err()
+	case got != era:
+		hangUp(ctx, conn)
+		clear(found)
+		return &store.EraError{Got: got}
+	}
+	return nil
+}
+
+// add decodes the row under the cursor, whose first columns are not the lookup's.
+func (s *Store) add(rows pgx.Rows, skip int, found map[string]store.Record) {
+	fields, raw := rows.FieldDescriptions()[skip:], rows.RawValues()[skip:]
+	token := string(raw[0])
+	if _, again := found[token]; again {
+		found[token] = store.Record{Found: true, Unreadable: "more than one row has this token: make the token column unique"}
+		return
+	}
+	r := reader{types: rows.Conn().TypeMap(), zone: s.zone}
+	found[token] = schema.Assemble(s.statement.slots, func(i int) (store.Attribute, error) {
+		f := fields[i+1]
+		return r.value(s.statement.cells[i], f.DataTypeOID, f.Format, raw[i+1])
+	})
 }
 
 // run calls f in bounded time. Where f fails for a reason that lies in the
@@ -252,7 +269,11 @@ func (s *Store) run(ctx context.Context, f func(context.Context) error) error {
 	defer stop()
 
 	err := f(bounded)
-	if err != nil && bounded.Err() == nil && !isEra(err) && stale(err) {
+	var other *store.EraError
+	if errors.As(err, &other) {
+		return other
+	}
+	if err != nil && bounded.Err() == nil && stale(err) {
 		s.pool.Reset()
 		err = f(bounded)
 	}
@@ -263,8 +284,8 @@ func (s *Store) run(ctx context.Context, f func(context.Context) error) error {
 		return fmt.Errorf("session lookup: %w", ctx.Err())
 	case s.closed.Load():
 		return errClosed
-	case isEra(err):
-		return err
+	case errors.As(err, &other):
+		return other
 	case bounded.Err() != nil:
 		return fmt.Errorf("%w: %s gave no answer within %s: check its load and the network", store.ErrUnavailable, s.server, s.timeout)
 	}

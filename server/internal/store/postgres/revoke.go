@@ -5,69 +5,131 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sessiond/sessiond/server/internal/feed"
+	"github.com/sessiond/sessiond/server/internal/store/schema"
 )
 
-// deletes are the statements of Revoke. Each deletes as the issuer does and writes
-// an event, be there a row or not (V1), and says whether the transaction's commit
-// is durable, what it was and how much it deleted.
-type deletes struct{ byToken, bySession, byUser string }
+// revokeStatements delete sessions as the issuer does and write an urgent event, be
+// there a row or not (V1), in one statement. An answer that was not received is the
+// only doubt that can be left.
+type revokeStatements struct{ byToken, bySession, byUser string }
 
-func newDeletes(n names) deletes {
+func newRevokeStatements(c *catalog, m *schema.Mapping, system string) revokeStatements {
+	column := func(field string) string { return "s." + schema.Quote(m.Session.Fields[field].Name) }
+	is := func(field string, parameter int) string {
+		return equals(column(field), c.typeOf(m.Session, m.Session.Fields[field].Name), parameter)
+	}
+	exact := func(field string) string { return column(field) + `::text COLLATE "C"` }
+	digest := `sha256(convert_to(` + column("token") + `::text, 'UTF8'))`
 	statement := func(where, event string) string {
-		return fmt.Sprintf(`with gone as (delete from %s where %s returning 1),
-  told as (insert into sessiond.event(kind, key, usr, urgent) values (%s, true) returning xid)
-select told.xid::text, %s, (select count(*) from gone), %s from told`, n.session, where, event, eraSQL, durable)
+		return fmt.Sprintf(`WITH gone AS (
+  DELETE FROM %s AS s WHERE %s
+  RETURNING %s AS key, %s::text AS usr),
+told AS (
+  INSERT INTO sessiond.event(kind, key, usr, urgent) %s
+  RETURNING xid, key, %s AS durable)
+SELECT %s, %s, told.xid::text, told.key, told.durable, (SELECT count(*) FROM gone)
+FROM told`, m.Session.SQL(), where, digest, column("userId"), event, durableSQL, originSQL, system)
 	}
-	return deletes{
-		byToken:   statement(n.token+"::text = $1::text", `'k', sha256(convert_to($1::text, 'UTF8')), null`),
-		bySession: statement(n.owner+"::text = $1::text and "+n.sessionID+"::text = $2::text", `'u', null, $1::text`),
-		byUser:    statement(n.owner+"::text = $1::text and ($2::text = '' or "+n.sessionID+"::text is distinct from $2::text)", `'u', null, $1::text`),
+	return revokeStatements{
+		// $1 the token, $2 its digest.
+		byToken: statement(is("token", 1),
+			`SELECT 'k'::"char", $2::bytea, (SELECT min(usr) FROM gone), true`),
+		// $1 the user, $2 the session, NULL: none. Without a digest the event is by user.
+		bySession: statement(is("userId", 1)+" AND "+is("id", 2),
+			`SELECT (CASE WHEN k.key IS NULL THEN 'u' ELSE 'k' END)::"char", k.key, $1::text, true FROM (SELECT (SELECT key FROM gone LIMIT 1) AS key) AS k`),
+		// $1 the user, NULL: none that the store can hold; $2 the session that stays.
+		byUser: statement(is("userId", 1)+" AND ("+exact("id")+" = $2::text) IS NOT TRUE",
+			`SELECT (CASE WHEN $1::text IS NULL THEN 'a' ELSE 'u' END)::"char", NULL::bytea, $1::text, true`),
 	}
+}
+
+// equals compares a column with a text parameter byte for byte, whatever the
+// column's collation, in a way that its index serves. A value that the type cannot
+// hold is equal to none, rather than an error.
+func equals(column string, t columnType, parameter int) string {
+	exact := fmt.Sprintf(`%s::text COLLATE "C" = $%d::text`, column, parameter)
+	typed := ""
+	switch t.family() {
+	case textFamily:
+		typed = fmt.Sprintf("$%d::text::%s", parameter, t.name)
+	case uuidFamily:
+		typed = fmt.Sprintf("CASE WHEN $%[1]d::text ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN $%[1]d::text::uuid END", parameter)
+	case intFamily:
+		typed = fmt.Sprintf("CASE WHEN $%[1]d::text ~ '^-?[0-9]{1,18}$' THEN $%[1]d::text::int8 END", parameter)
+	default:
+		return "(" + exact + ")"
+	}
+	return fmt.Sprintf("(%s = %s AND %s)", column, typed, exact)
 }
 
 // Revoke implements [feed.Source].
 func (f *Feed) Revoke(ctx context.Context, t feed.Target) (feed.Revoked, error) {
-	sql, args := f.deletes.byUser, []any{t.User, t.Except}
-	switch {
-	case t.Token != "":
-		sql, args = f.deletes.byToken, []any{t.Token}
-	case t.Session != "":
-		sql, args = f.deletes.bySession, []any{t.User, t.Session}
+	sql, args, err := f.statements.revoke.choose(t)
+	if err != nil {
+		return feed.Revoked{}, err
 	}
-	bounded, cancel := context.WithTimeout(ctx, feedTimeout)
-	defer cancel()
-	var out feed.Revoked
-	var xid, sync string
-	err := query(bounded, f.others, sql, args, func(r pgx.Rows) error {
-		return r.Scan(&xid, (*string)(&out.Era), &out.Sessions, &sync)
+	var (
+		o                    origin
+		system, xid, durable string
+		key                  []byte
+		out                  feed.Revoked
+		unknown              bool
+	)
+	err = f.onSide(ctx, "revoking", func(ctx context.Context, conn *pgxpool.Conn) error {
+		unknown = false
+		err := conn.QueryRow(ctx, sql, args...).Scan(append(o.targets(), &system, &xid, &key, &durable, &out.Sessions)...)
+		if err != nil {
+			unknown = outcomeUnknown(err)
+			return err
+		}
+		if o.life == "" {
+			// The commit is of no era that could be compared later: begin one, and do it again.
+			unknown = true
+			if _, err := conn.Exec(ctx, beginLifeSQL); err != nil {
+				return err
+			}
+			return errNoLife
+		}
+		f.compare(ctx, conn, o.era())
+		return nil
 	})
-	var pg *pgconn.PgError
 	switch {
-	case errors.As(err, &pg) && pg.Code == "42501":
-		return feed.Revoked{}, fmt.Errorf("%w: user %q may not delete sessions in %s: sessiond feed install --role %s", feed.ErrNotInstalled, f.server.user, f.server, f.server.user)
-	case isMissing(err):
-		return feed.Revoked{}, f.failure(ctx, err)
-	case err != nil && (isConnect(err) || errors.As(err, &pg) && pg.Code[:2] != "57" && pg.Code[:2] != "08"):
-		return feed.Revoked{}, f.server.unavailable(err) // nothing was done
+	case err != nil && unknown:
+		return feed.Revoked{}, fmt.Errorf("%w: %w", feed.ErrRepeat, err)
 	case err != nil:
-		return feed.Revoked{}, fmt.Errorf("%w: %w", feed.ErrRepeat, f.failure(ctx, err))
+		return feed.Revoked{}, err
 	}
-	if t.Token != "" {
-		out.Key = feed.KeyOf(t.Token)
+	out.Era = o.era()
+	out.Revision = revisionOf(system, out.Era, xid)
+	if len(key) == len(out.Key) {
+		out.Key = feed.Key(key)
 	}
-	out.Revision = f.revision(out.Era, "x", xid)
 	return out, nil
 }
 
-// Revision implements [feed.Source].
-func (f *Feed) Revision(ctx context.Context) (feed.Revision, error) {
-	var snapshot, era string
-	if err := f.other(ctx, revisionSQL, nil, func(r pgx.Rows) error { return r.Scan(&snapshot, &era) }); err != nil {
-		return "", err
+// errTarget means a mistake of the caller's.
+var errTarget = errors.New("name a token, a user and a session, or a user")
+
+// choose picks the statement of a target. Text that the database cannot hold names
+// nobody, and is not sent.
+func (s revokeStatements) choose(t feed.Target) (string, []any, error) {
+	param := func(text string) any {
+		if !schema.Storable(text) {
+			return nil
+		}
+		return text
 	}
-	return f.revision(eraOf(era), "s", snapshot), nil
+	switch {
+	case t.Token != "" && t.User == "" && t.Session == "" && t.Except == "":
+		key := feed.KeyOf(t.Token)
+		return s.byToken, []any{param(t.Token), key[:]}, nil
+	case t.Token == "" && t.User != "" && t.Session != "" && t.Except == "" && schema.Storable(t.User):
+		return s.bySession, []any{t.User, param(t.Session)}, nil
+	case t.Token == "" && t.User != "" && (t.Session == "" || t.Except == ""):
+		return s.byUser, []any{param(t.User), param(t.Except)}, nil
+	}
+	return "", nil, errTarget
 }

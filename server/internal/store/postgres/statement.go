@@ -20,11 +20,14 @@ type cell struct {
 // token comes first and then a cell for each slot.
 type statement struct {
 	sql string
-	// inEra returns the era before the other columns, and one row at least.
-	inEra string
-	slots []schema.Slot
-	cells []cell
+	// eraSQL is the same with the server's era before the token, in eraColumns
+	// columns of text. At least one row comes back; without a token it is no session.
+	eraSQL string
+	slots  []schema.Slot
+	cells  []cell
 }
+
+const eraColumns = 2
 
 // newStatement builds the lookup. The error says which types cannot be joined.
 func newStatement(c *catalog, m *schema.Mapping) (*statement, error) {
@@ -46,7 +49,7 @@ func newStatement(c *catalog, m *schema.Mapping) (*statement, error) {
 	}
 	s.sql = fmt.Sprintf("SELECT %s FROM %s AS s LEFT JOIN %s AS u ON %s WHERE s.%s = ANY(%s)",
 		strings.Join(exprs, ", "), m.Session.SQL(), m.User.SQL(), join, schema.Quote(token), tokenParam(c.typeOf(m.Session, token)))
-	s.inEra = fmt.Sprintf("SELECT %s, found.* FROM (SELECT 1) AS one LEFT JOIN (%s) AS found ON true", eraSQL, s.sql)
+	s.eraSQL = fmt.Sprintf("SELECT %s, COALESCE(%s, ''), found.* FROM (SELECT 1) AS one LEFT JOIN (%s) AS found ON true", timelineSQL, lifeSQL, s.sql)
 	return s, nil
 }
 
