@@ -53,6 +53,20 @@ func (a Attribute) Kind() Kind {
 	}
 }
 
+// size is the memory of the value, in bytes.
+func (a Attribute) size() int {
+	switch v := a.value.(type) {
+	case string:
+		return len(v)
+	case json.RawMessage:
+		return len(v)
+	case []byte:
+		return len(v)
+	default:
+		return 24 // at most a time.Time
+	}
+}
+
 // Text returns a text, or a value of a type without a kind of its own in the
 // database's text form.
 func (a Attribute) Text() (string, bool) { return attributeValue[string](a) }

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
+	"github.com/sessiond/sessiond/internal/clock"
 )
 
 var errClosed = errors.New("the client is closed")
@@ -22,6 +25,11 @@ type Client struct {
 	timeout   time.Duration
 	observer  Observer
 	counters  counters
+	cache     *cache // without entries where it is turned off
+	cached    bool
+	watch     *watcher
+	flights   *flights
+	lifetime  context.Context // ends with Close
 	end       context.CancelFunc
 	closeOnce sync.Once
 	closeErr  error
@@ -32,12 +40,15 @@ type Client struct {
 //
 // A target that is not a loopback address or unix socket needs [WithTLS] or [WithInsecure].
 func New(target string, opts ...Option) (*Client, error) {
-	s := settings{timeout: DefaultTimeout}
+	s := settings{timeout: DefaultTimeout, cacheBytes: DefaultCacheSize, name: filepath.Base(os.Args[0])}
 	for _, o := range opts {
 		o.apply(&s)
 	}
 	if s.timeout <= 0 {
 		return nil, fmt.Errorf("client: WithTimeout(%v): the timeout must be positive", s.timeout)
+	}
+	if s.cacheBytes < 0 || s.bound < 0 {
+		return nil, errors.New("client: WithCacheSize and WithStalenessBound must not be negative")
 	}
 	dialOptions, err := s.dialOptionsFor(target)
 	if err != nil {
@@ -53,17 +64,40 @@ func New(target string, opts ...Option) (*Client, error) {
 		rpc:      sessiondv1.NewSessionServiceClient(conn),
 		timeout:  s.timeout,
 		observer: s.observer,
+		cache:    newCache(s.cacheBytes, firstBound(s.bound)),
+		cached:   !s.uncached && s.cacheBytes > 0,
+		lifetime: lifetime,
 		end:      end,
 	}
 	c.intake = &intakeSource{fetch: c.fetchIntake, lifetime: lifetime, timeout: s.timeout}
+	c.watch = &watcher{rpc: c.rpc, cache: c.cache, intake: c.intake, name: s.name, bound: clock.Bound(s.bound)}
+	c.flights = &flights{client: c, reads: map[digest]*read{}}
 	return c, nil
+}
+
+// firstBound is the staleness bound until the authority names its own.
+func firstBound(own time.Duration) clock.Bound {
+	if own > 0 {
+		return clock.Bound(own)
+	}
+	return clock.DefaultBound
+}
+
+// openWatch opens the Watch, the first time that there is something to watch for.
+func (c *Client) openWatch() {
+	if c.cached {
+		c.watch.start(c.lifetime)
+	}
 }
 
 // Close ends the calls under way, which then fail as [ErrUnavailable], and waits
 // for the Client's goroutines. Further calls to Close do nothing.
 func (c *Client) Close() error {
 	c.closeOnce.Do(func() {
+		c.flights.close()
 		c.intake.close(c.end)
+		c.watch.running.Wait()
+		c.flights.running.Wait()
 		if err := c.conn.Close(); err != nil {
 			c.closeErr = fmt.Errorf("client: close the connection: %w", err)
 		}
@@ -73,11 +107,27 @@ func (c *Client) Close() error {
 
 // Stats returns the counts since New.
 func (c *Client) Stats() Stats {
-	return Stats{
+	s := Stats{
 		Calls:       c.counters.calls.Load(),
 		Refusals:    c.counters.refusals.Load(),
 		Unavailable: c.counters.unavailable.Load(),
 	}
+	c.cache.count(&s)
+	s.Calls += s.Hits
+	return s
+}
+
+// Revision returns the store's present revision, for [AtLeast]: a call with it is
+// judged by all that was committed before, whoever wrote it. The error is an
+// [*UnavailableError] or ctx.Err().
+func (c *Client) Revision(ctx context.Context) (string, error) {
+	bounded, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	answer, err := c.rpc.GetRevision(bounded, &sessiondv1.GetRevisionRequest{})
+	if err != nil {
+		return "", c.failure(ctx, bounded, fmt.Errorf("get revision: %w", err))
+	}
+	return answer.GetRevision(), nil
 }
 
 func (c *Client) fetchIntake(ctx context.Context) (*intake, error) {

@@ -186,6 +186,16 @@ func (in *intake) learn(instances []string) {
 	}
 }
 
+// learn takes an intake that came with a hello.
+func (s *intakeSource) learn(in *intake) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last := s.known.Load(); last != nil && last.sameAs(in) {
+		in.learn(last.instances)
+	}
+	s.known.Store(in)
+}
+
 // close ends a fetch on its way, waits for it, and lets no other begin.
 func (s *intakeSource) close(end context.CancelFunc) {
 	s.mu.Lock()

@@ -51,8 +51,9 @@ func TestIntakeIsAskedOnce(t *testing.T) {
 		}
 		close(release)
 		waiters.Wait()
-		if intakes, validates := s.counts(); intakes != 1 || validates != 10 {
-			t.Errorf("%d GetIntake and %d Validate, want 1 and 10", intakes, validates)
+		// Equal questions that gather behind those on their way are one.
+		if intakes, validates := s.counts(); intakes != 1 || validates == 0 || validates > 5 {
+			t.Errorf("%d GetIntake and %d Validate, want 1 and at most 5", intakes, validates)
 		}
 	})
 }

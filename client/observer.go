@@ -59,6 +59,9 @@ const (
 	SourceLocal Source = "local"
 	// SourceAuthority: the authority was asked.
 	SourceAuthority Source = "authority"
+	// SourceCache: this client, from what the authority told it before and has not
+	// taken back since.
+	SourceCache Source = "cache"
 )
 
 // OutcomeOf returns the outcome of a validation that ended with err.
@@ -83,6 +86,23 @@ type Stats struct {
 	Refusals uint64
 	// Unavailable is how many of them the authority did not decide.
 	Unavailable uint64
+
+	// Hits is how many were answered from memory.
+	Hits uint64
+	// Misses is how many could have been and were not there.
+	Misses uint64
+	// Joined is how many misses shared the question of another.
+	Joined uint64
+	// Fenced is how many answers an event had passed on their way.
+	Fenced uint64
+	// Gaps is how often everything was forgotten: at each new Watch, and when the
+	// authority said so.
+	Gaps uint64
+	// Entries is how many credentials are in memory, Bytes what they take.
+	Entries, Bytes int64
+	// LeaseAge is the age of the right to answer from memory; negative: there is
+	// none. It ends at the staleness bound.
+	LeaseAge time.Duration
 }
 
 type counters struct{ calls, refusals, unavailable atomic.Uint64 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 const (
@@ -64,6 +65,10 @@ type settings struct {
 	dialOptions []grpc.DialOption
 	observer    Observer
 	timeout     time.Duration
+	name        string
+	uncached    bool
+	cacheBytes  int64
+	bound       time.Duration
 }
 
 // WithTLS connects with TLS. A nil Config means the system's roots and the
@@ -95,6 +100,32 @@ func WithTimeout(timeout time.Duration) Option {
 	return option(func(s *settings) { s.timeout = timeout })
 }
 
+// WithName names this client in the authority's view of its watchers, such as
+// "content-api". The default is the program's name.
+func WithName(name string) Option {
+	return option(func(s *settings) { s.name = name })
+}
+
+// WithoutCache has every call ask the authority.
+func WithoutCache() Option {
+	return option(func(s *settings) { s.uncached = true })
+}
+
+// DefaultCacheSize is the memory of cached sessions unless [WithCacheSize] says otherwise.
+const DefaultCacheSize = 64 << 20
+
+// WithCacheSize sets the most bytes of memory of cached sessions. About a kilobyte
+// is needed for each.
+func WithCacheSize(bytes int64) Option {
+	return option(func(s *settings) { s.cacheBytes = bytes })
+}
+
+// WithStalenessBound lowers the staleness bound for this client. The authority's
+// bound counts where it is lower.
+func WithStalenessBound(bound time.Duration) Option {
+	return option(func(s *settings) { s.bound = bound })
+}
+
 // CallOption changes one call.
 type CallOption interface{ applyCall(*callSettings) }
 
@@ -105,6 +136,20 @@ func (o callOption) applyCall(s *callSettings) { o(s) }
 type callSettings struct {
 	limited bool
 	maxAge  time.Duration
+	atLeast string
+}
+
+// goesThrough reports whether the authority has to be asked, whatever memory holds.
+func (s callSettings) goesThrough() bool { return s.limited || s.atLeast != "" }
+
+// strict reports whether the store is read for the call.
+func (s callSettings) strict() bool { return s.limited && s.maxAge == 0 }
+
+func (s callSettings) maxAgeProto() *durationpb.Duration {
+	if !s.limited {
+		return nil
+	}
+	return durationpb.New(s.maxAge)
 }
 
 // Strict has the authority read the store for this call.
@@ -117,7 +162,17 @@ func MaxAge(age time.Duration) CallOption {
 	return callOption(func(s *callSettings) { s.limited, s.maxAge = true, max(age, 0) })
 }
 
+// AtLeast has the call judged by everything that was committed up to a revision:
+// one that [Client.Revision] or a revocation returned. So a test can sign out and
+// expect a refusal at once.
+func AtLeast(revision string) CallOption {
+	return callOption(func(s *callSettings) { s.atLeast = revision })
+}
+
 func callSettingsOf(opts []CallOption) callSettings {
+	if len(opts) == 0 {
+		return callSettings{} // what follows allocates
+	}
 	var s callSettings
 	for _, o := range opts {
 		o.applyCall(&s)

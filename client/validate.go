@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,9 +10,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
+	"github.com/sessiond/sessiond/internal/clock"
 )
 
 // maxRounds is how often one call is asked anew because the authority's
@@ -34,14 +35,42 @@ type Result struct {
 // caller's own context ended, and otherwise an [*UnavailableError]: nothing is
 // known about the session then. The Session is shared and must not be changed.
 func (c *Client) Validate(ctx context.Context, credential Credential, opts ...CallOption) (*Session, error) {
+	call := callSettingsOf(opts)
+	if c.cached && !call.goesThrough() {
+		if session := c.hit(ctx, credential); session != nil {
+			return session, nil
+		}
+	}
 	start := time.Now()
-	results, source, err := c.ask(ctx, []Credential{credential}, callSettingsOf(opts), c.sendOne)
+	result, source, err := c.ask(ctx, credential, call)
 	if err != nil {
 		c.observe(ctx, start, source, err)
 		return nil, err
 	}
-	c.observe(ctx, start, source, results[0].Err)
-	return results[0].Session, results[0].Err
+	c.observe(ctx, start, source, result.Err)
+	return result.Session, result.Err
+}
+
+// hit answers from memory: from the raw headers on, without a lock and without
+// allocating. Without an answer it returns nil.
+func (c *Client) hit(ctx context.Context, credential Credential) *Session {
+	in := c.intake.known.Load()
+	if in == nil || !sendable(credential.cookie) || !sendable(credential.authorization) {
+		return nil
+	}
+	var start time.Time
+	if c.observer != nil {
+		start = time.Now()
+	}
+	narrowed, reason := in.narrow(credential)
+	if reason != "" {
+		return nil
+	}
+	session := c.cache.hit(narrowed)
+	if session != nil && c.observer != nil {
+		c.observer(ctx, Observation{Outcome: OutcomeAccepted, Source: SourceCache, Duration: time.Since(start)})
+	}
+	return session
 }
 
 // ValidateBatch returns the verdicts on many credentials, in their order, asking
@@ -49,7 +78,7 @@ func (c *Client) Validate(ctx context.Context, credential Credential, opts ...Ca
 // [Client.Validate], but never a refusal; there are no results then.
 func (c *Client) ValidateBatch(ctx context.Context, credentials []Credential, opts ...CallOption) ([]Result, error) {
 	start := time.Now()
-	results, source, err := c.ask(ctx, credentials, callSettingsOf(opts), c.sendBatch)
+	results, source, err := c.askMany(ctx, credentials, callSettingsOf(opts))
 	if err != nil {
 		for range credentials {
 			c.observe(ctx, start, source, err)
@@ -83,16 +112,42 @@ func (c *Client) Narrow(ctx context.Context, credential Credential) (Credential,
 }
 
 // send asks for the verdicts on narrowed credentials.
-type send func(context.Context, []*sessiondv1.Credential, *durationpb.Duration) ([]*sessiondv1.ValidateResponse, error)
+type send func(context.Context, []*sessiondv1.Credential, callSettings) ([]*sessiondv1.ValidateResponse, error)
 
-// ask decides what can be decided here and sends the rest.
-func (c *Client) ask(ctx context.Context, credentials []Credential, call callSettings, via send) ([]Result, Source, error) {
+// ask decides what can be decided here and asks the authority otherwise.
+func (c *Client) ask(ctx context.Context, credential Credential, call callSettings) (Result, Source, error) {
+	if reason := localReason(credential); reason != "" {
+		return Result{Err: refusal(reason)}, SourceLocal, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return Result{}, SourceLocal, err
+	}
+	c.openWatch()
+	var a answer
+	var err error
+	if call.goesThrough() {
+		a, err = c.askAlone(ctx, credential, call)
+	} else {
+		c.countMiss()
+		a, err = c.askShared(ctx, credential)
+	}
+	return a.result, a.source(err), err
+}
+
+// askMany is ask for many credentials, in one question.
+func (c *Client) askMany(ctx context.Context, credentials []Credential, call callSettings) ([]Result, Source, error) {
 	results := make([]Result, len(credentials))
 	var open []int // the credentials without a verdict
 	for i, credential := range credentials {
 		if reason := localReason(credential); reason != "" {
 			results[i].Err = refusal(reason)
 			continue
+		}
+		if c.cached && !call.goesThrough() {
+			if session := c.hit(ctx, credential); session != nil {
+				results[i].Session = session
+				continue
+			}
 		}
 		open = append(open, i)
 	}
@@ -102,14 +157,28 @@ func (c *Client) ask(ctx context.Context, credentials []Credential, call callSet
 	if err := ctx.Err(); err != nil {
 		return nil, SourceLocal, err
 	}
+	c.openWatch()
 	bounded, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	r := round{client: c, credentials: credentials, results: results, via: via}
-	if call.limited {
-		r.maxAge = durationpb.New(call.maxAge)
-	}
+	q := c.cache.ask()
+	r := newRound(c, len(credentials), c.sendBatch)
+	copy(r.credentials, credentials)
+	r.call = call
 	if err := r.run(bounded, open); err != nil {
 		return nil, SourceAuthority, c.failure(ctx, bounded, err)
+	}
+	for _, i := range open {
+		a := r.answers[i]
+		if a.sent != 0 {
+			v, at := c.cache.judge(c.cache.digester.of(r.narrowed[i]), q, &a)
+			if v != usable && !(v == passed && call.strict()) {
+				var err error
+				if a, err = c.askAgain(ctx, bounded, credentials[i], call, v, at); err != nil {
+					return nil, SourceAuthority, err
+				}
+			}
+		}
+		results[i] = a.result
 	}
 	if r.sent {
 		return results, SourceAuthority, nil
@@ -135,10 +204,15 @@ func localReason(c Credential) Reason {
 type round struct {
 	client      *Client
 	credentials []Credential
-	results     []Result
+	narrowed    []Credential // those that were sent, as they were sent
+	answers     []answer
 	via         send
-	maxAge      *durationpb.Duration
+	call        callSettings
 	sent        bool
+}
+
+func newRound(c *Client, n int, via send) *round {
+	return &round{client: c, credentials: make([]Credential, n), narrowed: make([]Credential, n), answers: make([]answer, n), via: via}
 }
 
 // run fills in the results of the open credentials.
@@ -174,9 +248,10 @@ func (r *round) narrow(in *intake, open []int) (toSend []int, narrowed []*sessio
 	for _, i := range open {
 		credential, reason := in.narrow(r.credentials[i])
 		if reason != "" {
-			r.results[i] = Result{Err: refusal(reason)}
+			r.answers[i] = answer{result: Result{Err: refusal(reason)}}
 			continue
 		}
+		r.narrowed[i] = credential
 		toSend, narrowed = append(toSend, i), append(narrowed, credential.proto())
 	}
 	return toSend, narrowed
@@ -188,14 +263,16 @@ func (r *round) narrow(in *intake, open []int) (toSend []int, narrowed []*sessio
 func (r *round) send(ctx context.Context, in *intake, toSend []int, narrowed []*sessiondv1.Credential) (*intake, error) {
 	for len(toSend) > 0 {
 		n := part(narrowed, in.maxBatch)
-		sentAt := time.Now()
+		sentAt, sent := time.Now(), clock.Now()
 		r.sent = true
-		answers, err := r.via(ctx, narrowed[:n], r.maxAge)
+		answers, err := r.via(ctx, narrowed[:n], r.call)
 		if err != nil {
 			return nil, err
 		}
 		// One response comes from one process.
-		if instance := answers[0].GetInstance(); !in.knows(instance) {
+		if first := answers[0]; bytes.Equal(first.GetConfigDigest(), in.digest) && len(in.digest) > 0 {
+			// It reads credentials alike, whichever it is.
+		} else if instance := first.GetInstance(); !in.knows(instance) {
 			next, err := r.client.intake.refreshFor(ctx, instance)
 			if err != nil || !next.sameAs(in) {
 				return next, err
@@ -203,8 +280,8 @@ func (r *round) send(ctx context.Context, in *intake, toSend []int, narrowed []*
 			in = next
 		}
 		in.confirm(sentAt)
-		for k, answer := range answers {
-			r.results[toSend[k]] = resultFromProto(answer, sentAt)
+		for k, a := range answers {
+			r.answers[toSend[k]] = answerFromProto(a, sentAt, sent)
 		}
 		toSend, narrowed = toSend[n:], narrowed[n:]
 	}
@@ -231,16 +308,16 @@ func part(credentials []*sessiondv1.Credential, most int) int {
 	return len(credentials)
 }
 
-func (c *Client) sendOne(ctx context.Context, credentials []*sessiondv1.Credential, maxAge *durationpb.Duration) ([]*sessiondv1.ValidateResponse, error) {
-	answer, err := c.rpc.Validate(ctx, &sessiondv1.ValidateRequest{Credential: credentials[0], MaxAge: maxAge})
+func (c *Client) sendOne(ctx context.Context, credentials []*sessiondv1.Credential, call callSettings) ([]*sessiondv1.ValidateResponse, error) {
+	answer, err := c.rpc.Validate(ctx, &sessiondv1.ValidateRequest{Credential: credentials[0], MaxAge: call.maxAgeProto(), AtLeast: call.atLeast})
 	if err != nil {
 		return nil, fmt.Errorf("validate: %w", err)
 	}
 	return []*sessiondv1.ValidateResponse{answer}, nil
 }
 
-func (c *Client) sendBatch(ctx context.Context, credentials []*sessiondv1.Credential, maxAge *durationpb.Duration) ([]*sessiondv1.ValidateResponse, error) {
-	answer, err := c.rpc.BatchValidate(ctx, &sessiondv1.BatchValidateRequest{Credentials: credentials, MaxAge: maxAge})
+func (c *Client) sendBatch(ctx context.Context, credentials []*sessiondv1.Credential, call callSettings) ([]*sessiondv1.ValidateResponse, error) {
+	answer, err := c.rpc.BatchValidate(ctx, &sessiondv1.BatchValidateRequest{Credentials: credentials, MaxAge: call.maxAgeProto(), AtLeast: call.atLeast})
 	if err != nil {
 		return nil, fmt.Errorf("validate batch: %w", err)
 	}
@@ -250,12 +327,24 @@ func (c *Client) sendBatch(ctx context.Context, credentials []*sessiondv1.Creden
 	return answer.GetVerdicts(), nil
 }
 
-func resultFromProto(answer *sessiondv1.ValidateResponse, sentAt time.Time) Result {
-	if session := answer.GetSession(); session != nil {
-		return Result{Session: sessionFromProto(session, answer.GetNeedsRefresh(), sentAt)}
+func answerFromProto(in *sessiondv1.ValidateResponse, sentAt time.Time, sent clock.Instant) answer {
+	a := answer{
+		asOf:      clock.AsOf(sent, in.GetAge().AsDuration()),
+		sent:      sent,
+		remaining: in.GetRemainingLifetime().AsDuration(),
+		untracked: in.GetUntracked(),
+		instance:  in.GetInstance(),
+	}
+	if key := in.GetSessionKey(); len(key) == len(a.key) {
+		a.key, a.hasKey = sessionDigest(key), true
+	}
+	if session := in.GetSession(); session != nil {
+		a.result.Session = sessionFromProto(session, in.GetNeedsRefresh(), sentAt)
+		return a
 	}
 	// No verdict at all has the reason 0, which is a refusal too.
-	return Result{Err: refusal(reasonFromProto(answer.GetRefusal().GetReason()))}
+	a.result.Err = refusal(reasonFromProto(in.GetRefusal().GetReason()))
+	return a
 }
 
 // failure is what the caller is told of a question without an answer: that his
