@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"crypto/rand"
+	"errors"
 	"io/fs"
 	"math/big"
 	"net"
@@ -14,7 +15,10 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
+	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
 	"github.com/sessiond/sessiond/server/internal/pgtest"
 )
 
@@ -47,6 +51,7 @@ func newFleet(t *testing.T) *fleet {
 	f.cluster = pgtest.StartOwn(t)
 	f.dsn = f.cluster.NewDatabase(t)
 	f.issuer = startIssuer(t, root, f.dsn, f.secret)
+	f.installFeed(t)
 
 	content, identity, web := f.worker(t, "content"), f.worker(t, "identity"), f.worker(t, "web")
 	organization := f.worker(t, "organization", "--identity="+identity.address(t))
@@ -109,6 +114,33 @@ func (f *fleet) startAuthority(t *testing.T) {
 	f.processes = append(f.processes, f.sessiond)
 	if got := f.sessiond.address(t); got != f.authority {
 		t.Fatalf("sessiond serves on %s, want %s", got, f.authority)
+	}
+}
+
+// installFeed installs the change feed with the program, as an operator would.
+func (f *fleet) installFeed(t *testing.T) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(f.binaries, "sessiond"), "feed", "install", "--yes", "--store-driver=postgres")
+	cmd.Env = []string{"SESSIOND_STORE_DSN=" + f.dsn}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("feed install: %v\n%s", err, out)
+	}
+}
+
+// settle returns when every worker knows of everything that is committed: it
+// revokes a session that nobody has, and a Revoke returns when all that happened
+// before it has reached everybody.
+func (f *fleet) settle(t *testing.T) {
+	t.Helper()
+	conn, err := grpc.NewClient(f.authority, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = sessiondv1.NewSessionAdminServiceClient(conn).RevokeSession(t.Context(), &sessiondv1.RevokeSessionRequest{
+		Session: &sessiondv1.RevokeSessionRequest_Ref{Ref: &sessiondv1.SessionRef{UserId: "nobody", SessionId: "none"}},
+	})
+	if err := errors.Join(err, conn.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 

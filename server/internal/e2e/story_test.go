@@ -79,6 +79,7 @@ func TestStory(t *testing.T) {
 		credentials["signed-out"] = b.credential(t)
 		f.everyDoorAccepts(t, cookie, u)
 		b.signOut(t)
+		f.settle(t)
 		f.everyDoor(t, "signed out", cookie, notFound)
 	})
 
@@ -89,6 +90,7 @@ func TestStory(t *testing.T) {
 		credentials["expired"] = b.credential(t)
 		f.everyDoorAccepts(t, cookie, u)
 		f.exec(t, `UPDATE session SET "expiresAt" = now() - interval '1 second' WHERE "userId" = $1`, u.ID)
+		f.settle(t)
 		f.everyDoor(t, "expired", cookie, expired)
 	})
 
@@ -99,6 +101,7 @@ func TestStory(t *testing.T) {
 		credentials["old"] = b.credential(t)
 		check(t, f.recent, "at once", cookie, accepted(f.recent, u))
 		f.exec(t, `UPDATE session SET "createdAt" = now() - interval '1 hour' WHERE "userId" = $1`, u.ID)
+		f.settle(t)
 		check(t, f.recent, "an hour later", cookie, notFresh)
 		f.everyDoorAccepts(t, cookie, u)
 	})
@@ -123,9 +126,14 @@ func TestStory(t *testing.T) {
 		f.everyDoorAccepts(t, b.cookie(t), adaUser)
 	})
 
+	// Sessions that workers have seen are answered from memory for a while; this
+	// one they have not.
+	unseen := newBrowser(t, f.issuer)
+	unseenUser := unseen.signUp(t)
+	credentials["unseen"] = unseen.credential(t)
 	t.Run("the database is lost and comes back", func(t *testing.T) {
 		f.cluster.Stop(t, pgtest.Fast)
-		f.everyDoor(t, "good cookie", good, unavailable)
+		f.everyDoor(t, "good cookie", unseen.cookie(t), unavailable)
 		f.everyDoor(t, "unknown token", cookieOf(unknown), unavailable)
 		// These need no database to be refused.
 		f.everyDoor(t, "tampered signature", cookieOf(tampered), badSignature)
@@ -136,7 +144,7 @@ func TestStory(t *testing.T) {
 
 	t.Run("the authority is killed and comes back", func(t *testing.T) {
 		f.sessiond.kill(t)
-		f.everyDoor(t, "good cookie", good, unavailable)
+		f.everyDoor(t, "good cookie", unseen.cookie(t), unavailable)
 		f.everyDoor(t, "unknown token", cookieOf(unknown), unavailable)
 		f.everyDoor(t, "tampered signature", cookieOf(tampered), unavailable) // workers hold no secret
 		f.everyDoor(t, "no cookie", "", noCredential)
@@ -144,6 +152,7 @@ func TestStory(t *testing.T) {
 	f.startAuthority(t)
 	t.Run("the authority is back", func(t *testing.T) {
 		f.eventuallyAccepted(t, good, adaUser)
+		f.eventuallyAccepted(t, unseen.cookie(t), unseenUser)
 		f.everyDoor(t, "tampered signature", cookieOf(tampered), badSignature)
 	})
 
