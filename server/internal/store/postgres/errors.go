@@ -68,6 +68,8 @@ func (s server) reason(err error) string {
 			return fmt.Sprintf("a table or column of %s that was there is gone: if the schema was migrated, restart", s)
 		case "53300":
 			return fmt.Sprintf("%s has no connection left: raise its max_connections or lower store.max_conns", s.address)
+		case "25006", "55000", "0A000": // no writes; no log position; no unlogged tables
+			return fmt.Sprintf("%s is a standby or read-only: connect to the primary (target_session_attrs=read-write in the connection string)", s)
 		case "57P01", "57P02", "57P03":
 			return fmt.Sprintf("%s is shutting down or starting up", s.address)
 		case "57014":
@@ -127,13 +129,6 @@ func undone(err error) bool {
 	return errors.As(err, &pg) && slices.Contains([]string{"0A000", "26000", "40001", "40P01"}, pg.Code)
 }
 
-// isStandby reports whether err says that the server takes no writes. 55000 comes
-// from the log position, which a server in recovery does not have.
-func isStandby(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == "25006" || pg.Code == "55000")
-}
-
 // outcomeUnknown reports whether a statement that failed with err, once it had a
 // connection, may have been committed all the same. A server's own refusal means
 // that it was rolled back, unless it speaks of its end, as does a pooler.
@@ -163,8 +158,6 @@ func (s server) feedFailed(op string, err error) error {
 		return fmt.Errorf("%w as %s needs it in %s: run sessiond feed install", feed.ErrNotInstalled, op, s)
 	case "42501":
 		return fmt.Errorf("%w for user %q, who lacks a right that %s needs in %s: run sessiond feed install --role %s, or GRANT what it prints", feed.ErrNotInstalled, s.user, op, s, s.user)
-	case "25006", "55000":
-		return fmt.Errorf("%w: %s: %s is a standby or read-only: connect to the primary (target_session_attrs=read-write in the connection string)", store.ErrUnavailable, op, s)
 	}
 	return fmt.Errorf("%w: %s: %s", store.ErrUnavailable, op, s.reason(err))
 }

@@ -229,9 +229,6 @@ func (s *Store) queryIn(ctx context.Context, conn *pgx.Conn, era store.Era, toke
 	rows.Close()
 	switch {
 	case rows.Err() != nil:
-		if isStandby(rows.Err()) { // it has no era; perhaps another server has
-			hangUp(ctx, conn)
-		}
 		return rows.Err()
 	case got != era:
 		hangUp(ctx, conn)
