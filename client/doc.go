@@ -28,9 +28,11 @@
 //     a printed [Credential] is redacted.
 //   - Every call has a deadline, [DefaultTimeout] at the latest.
 //
-// The package does not cache: each call to Validate is a call to the authority,
-// unless the refusal can be decided here (nothing was presented, bytes no HTTP
-// server lets through, more bytes than the authority takes).
+//   - A session may be answered from memory, in well under a microsecond, while a
+//     Watch on the authority shows that nothing has ended it: a sign-out reaches
+//     every client within milliseconds, and whatever is cut, paused or slow, no
+//     session is accepted longer than the staleness bound after it ended. Refusals
+//     are never remembered. [Strict], [MaxAge] and [AtLeast] ask the authority.
 //
 // # Without this package
 //
@@ -39,5 +41,8 @@
 // names, in the order in which they came, duplicates included. Then keep two
 // things apart: the verdict on the user's session is in the body of the answer,
 // and the gRPC status speaks of the worker's own call only. A status other than OK
-// means "unknown", never "signed out"; a body without a verdict is a refusal.
+// means "unknown", never "signed out"; a body without a verdict is a refusal. An
+// answer may be used until it is as old as the staleness bound, counted from the
+// sending of the question and with its age added; nothing may be kept without a
+// Watch.
 package client
