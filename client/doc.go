@@ -20,12 +20,15 @@
 //     keeps the authority from deciding, the worker's own certificate included,
 //     is [ErrUnavailable]. The caller's own cancellation or deadline is ctx.Err().
 //     No failure is ever a refusal, and no failure ever yields a session.
+//
 //   - A worker configures no cookie names and no secrets. The client asks the
 //     authority once which cookies can carry a session and sends those, never the
 //     rest of the Cookie header. It notices when the authority was restarted with
 //     another configuration, and asks again before it believes an answer.
+//
 //   - No credential is ever part of an error, an [Observation] or a log line, and
 //     a printed [Credential] is redacted.
+//
 //   - Every call has a deadline, [DefaultTimeout] at the latest.
 //
 //   - A session may be answered from memory, in well under a microsecond, while a
