@@ -16,6 +16,7 @@ BENCHSTAT ?= go tool -modfile=tools/benchstat.mod benchstat
 RACE ?= $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 VECTORS ?= server/internal/vectors/testdata/better-auth
 FUZZTIME ?= 30s
+MUTANTS ?=
 COUNT ?= 8
 BASELINE := proto/baseline.binpb
 GENERATED := gen examples/workers/workersv1 docs/config.md
@@ -46,6 +47,21 @@ test: prepare ## Run every test, the end-to-end story and the vectors included
 .PHONY: e2e
 e2e: prepare ## Run the end-to-end story: real Better Auth, authority and workers
 	go test -count=1 -v ./server/internal/e2e
+
+HISTORY = cd server/history && go test -count=1 -timeout=60m -v -run '^TestHistory$$' .
+
+.PHONY: history
+history: prepare ## Check histories of real processes under faults, two minutes
+	$(HISTORY) -bound=500ms -for=50s
+	$(HISTORY) -bound=5s -for=40s
+
+.PHONY: history-long
+history-long: prepare ## The same with 100,000 revocations
+	$(HISTORY) -bound=500ms -rate=200 -revocations=110000 -authorities=3 -report=$(CURDIR)/build/history-long.json
+
+.PHONY: mutants
+mutants: prepare ## Leave rules of the protocol out, one at a time, and see each caught (MUTANTS=names)
+	cd server/history && go run ./mutants $(MUTANTS)
 
 .PHONY: vectors
 vectors: prepare ## Compare our verdicts with Better Auth's own (VECTORS=folder)
