@@ -1,6 +1,12 @@
 package postgres
 
-import "github.com/sessiond/sessiond/server/internal/store"
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sessiond/sessiond/server/internal/store"
+)
 
 // SQL is the lookup's statement.
 func (s *Store) SQL() string { return s.statement.sql }
@@ -12,4 +18,18 @@ func (f *Feed) Saw(era store.Era, system string) { f.saw(era, system) }
 func (f *Feed) RevokeSQL() [3]string {
 	r := f.statements.revoke
 	return [3]string{r.byToken, r.bySession, r.byUser}
+}
+
+// BreakLine ends the connection for beats and polls.
+func (f *Feed) BreakLine() {
+	f.line.mu.Lock()
+	defer f.line.mu.Unlock()
+	f.line.drop(context.Background())
+}
+
+// LineConn tells connections for beats and polls apart.
+func (f *Feed) LineConn() *pgx.Conn {
+	f.line.mu.Lock()
+	defer f.line.mu.Unlock()
+	return f.line.conn
 }

@@ -133,7 +133,7 @@ func (f *Feed) checkVersion(version int) error {
 // them.
 func (f *Feed) Close() error {
 	f.close()
-	f.line.close(context.Background())
+	f.line.close(f.closing)
 	f.side.Close()
 	return nil
 }

@@ -7,7 +7,8 @@
 //	GRANT SELECT ON session, "user" TO sessiond;
 //
 // and SELECT may be granted by column: columns it may not read are neither read
-// nor returned. The store never writes.
+// nor returned. The store never writes. The change feed (Feed) does, needs
+// PostgreSQL 13 and the rights that "sessiond feed install --role" gives.
 package postgres
 
 import (

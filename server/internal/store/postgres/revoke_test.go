@@ -200,6 +200,30 @@ func TestRevokeThatWaits(t *testing.T) {
 	}
 }
 
+// TestStatementsEndInTime whatever the caller allows.
+func TestStatementsEndInTime(t *testing.T) {
+	t.Parallel() // it takes the feed's own limit, 5 s
+	dsn := installed(t, pgtest.Start(t), 1)
+	f := openFeed(t, dsn)
+	r := register(t, f)
+	holder := connect(t, dsn)
+	exec(t, holder, "BEGIN; LOCK TABLE sessiond.replica, sessiond.event")
+	done := make(chan error)
+	calls := []func() error{
+		func() error { _, err := f.Beat(context.Background(), beatOf(r.ID, 1, r.News)); return err },
+		func() error { _, err := f.Revoke(context.Background(), feed.Target{User: "u0"}); return err },
+		func() error { _, err := f.Replicas(context.Background(), r.ID, 1); return err },
+	}
+	for _, call := range calls {
+		go func() { done <- call() }()
+	}
+	for range calls {
+		if err := <-done; !errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "5s") {
+			t.Errorf("error %v, want ErrUnavailable that names the limit", err)
+		}
+	}
+}
+
 // TestRevokeThatWasNotSent is no case for ErrRepeat.
 func TestRevokeThatWasNotSent(t *testing.T) {
 	cluster := pgtest.StartOwn(t)
