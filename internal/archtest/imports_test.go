@@ -44,7 +44,8 @@ var (
 var rules = map[string]rule{
 	// What workers import.
 	"sessioncookie":   {never: []string{goGRPC}},
-	"internal/clock":  {},
+	"internal/clock":      {},
+	"internal/interleave": {},
 	"gen/sessiond/v1": {modules: []string{goGRPC, protobuf}, never: heavy},
 	"client": {
 		local:   []string{"gen/sessiond/v1", "internal/clock", "sessioncookie"},
