@@ -21,14 +21,20 @@ type lease struct {
 }
 
 // live reports whether the lease may be used at an instant.
-func (l *lease) live(now clock.Instant) bool { return l != nil && now.Sub(l.asOf) < l.bound.Lease() }
+func (l *lease) live(now clock.Instant) bool {
+	return l != nil && now.Sub(l.asOf) < l.bound.Lease()
+}
 
-// cache holds answers by the digest of the credential as it came. It is safe for
-// concurrent use.
+// cache holds answers by the digest of the credential as it came, and what judges
+// answers on their way. It is safe for concurrent use.
 type cache struct {
 	digester digester
 	table    *table
 	lease    atomic.Pointer[lease] // nil: none
+	hits     hitCounter
+	stats    cacheCounters
+	// wanted has a lease asked for at once, where the last one is over.
+	wanted chan struct{} // capacity 1
 
 	// mu makes judging an answer and keeping it one step, which events and new
 	// epochs take too.
@@ -38,27 +44,40 @@ type cache struct {
 	epoch    uint64
 	home     string
 	watching bool
-	bound    clock.Bound
-	stamps   stamps
-
-	hits  [counterStripes]stripe
-	stats cacheCounters
+	// bound is the least of the authority's and own, the most that this client
+	// takes (0: any).
+	bound, own clock.Bound
+	stamps     stamps
+	follows    follows
 }
 
-// counterStripes keeps cores that count hits out of each other's way.
-const counterStripes = 32
+type cacheCounters struct{ misses, joined, fenced, askedAgain, gaps atomic.Uint64 }
 
-type stripe struct {
-	n atomic.Uint64
-	_ [56]byte
-}
-
-type cacheCounters struct{ misses, joined, fenced, gaps atomic.Uint64 }
-
-func newCache(maxBytes int64, bound clock.Bound) *cache {
-	c := &cache{digester: newDigester(), table: newTable(maxBytes), bound: bound}
-	c.stamps.clear(clock.Never)
+func newCache(maxBytes int64, own clock.Bound) *cache {
+	c := &cache{
+		digester: newDigester(), table: newTable(maxBytes), own: own, wanted: make(chan struct{}, 1),
+		stamps: newStamps(), follows: newFollows(),
+	}
+	c.limit(clock.DefaultBound)
 	return c
+}
+
+// limit takes the authority's staleness bound. A client may lower it for itself,
+// never raise it.
+func (c *cache) limit(bound clock.Bound) {
+	c.bound = bound
+	if c.own > 0 {
+		c.bound = min(bound, c.own)
+	}
+}
+
+// learnBound is limit for a bound that came without a Watch; 0 says nothing.
+func (c *cache) learnBound(bound clock.Bound) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if bound > 0 {
+		c.limit(bound)
+	}
 }
 
 // hit returns the session of a narrowed credential, nil if memory may not answer.
@@ -71,17 +90,23 @@ func (c *cache) hit(credential Credential) *Session {
 		return nil
 	}
 	e := c.table.get(d)
-	if e == nil || e.epoch != l.epoch || now >= e.deadline || e.untracked && now.Sub(e.asOf) >= l.bound.Lease() {
+	if e == nil || !e.answers(now, l) {
 		return nil
 	}
 	if !e.used.Load() {
 		e.used.Store(true)
 	}
-	c.hits[d[1]%counterStripes].n.Add(1)
+	c.hits.add()
 	return e.session
 }
 
-// question is what has to be remembered of a question from its sending on.
+// answers reports whether an entry may answer at an instant, under a live lease.
+// Past its deadline the authority is asked, not the caller refused (C7).
+func (e *entry) answers(now clock.Instant, l *lease) bool {
+	return e.epoch == l.epoch && now < e.deadline && !(e.untracked && now.Sub(e.asOf) >= l.bound.Lease())
+}
+
+// question is what has to be remembered of a question from before its sending on.
 type question struct {
 	sent  clock.Instant
 	epoch uint64 // of the Watch that was live then; 0: none
@@ -101,10 +126,10 @@ func (c *cache) ask() question {
 // answer is what the authority said, and of when that is true.
 type answer struct {
 	result    Result
+	asked     bool // false: decided here
 	key       sessionDigest
 	hasKey    bool
 	asOf      clock.Instant
-	sent      clock.Instant
 	remaining time.Duration
 	untracked bool
 	instance  string
@@ -123,48 +148,81 @@ const (
 	tooOld
 )
 
-// judge says whether an answer may be used, and keeps it if it may be kept. since
-// is the time from the event that passed it to now.
-func (c *cache) judge(d digest, q question, a *answer) (v verdict, since clock.Instant) {
+// judgement is what was found about an answer when it arrived.
+type judgement struct {
+	verdict verdict
+	// stamp is when that happened which passed it.
+	stamp clock.Instant
+	// atHome says that the replica of the Watch gave it, and that the epoch is
+	// still that in which it was asked.
+	atHome bool
+}
+
+// judge says whether an answer may be used, and keeps it if it may be kept. follow
+// is the open stream that asked, nil for none: it is registered in the same step.
+func (c *cache) judge(d digest, q question, a *answer, f *follow) judgement {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := clock.Now()
-	if a.result.Session == nil {
-		if a.hasKey {
-			// A refusal that was read from the store is evidence (A6).
-			c.stamps.keys[a.key] = now
-			c.table.dropKey(a.key)
-		}
-		return usable, 0
+	j := judgement{atHome: c.watching && q.epoch == c.epoch && a.instance == c.home}
+	refused := a.result.Session == nil
+	if refused && a.hasKey {
+		// A refusal that was read from the store is evidence (A6).
+		c.endKey(a.key, now)
 	}
 	if now.Sub(a.asOf) >= c.bound.Lease() {
-		return tooOld, 0
+		j.verdict = tooOld
+		return j
 	}
-	if at := c.stamps.last(a); at >= a.asOf {
+	if refused {
+		return j
+	}
+	if j.stamp = c.stamps.last(a); j.stamp >= a.asOf {
+		j.verdict = passed
 		c.stats.fenced.Add(1)
-		return passed, at
-	}
-	c.keep(d, q, a)
-	return usable, 0
-}
-
-// keep keeps an answer, under a live Watch and if the question was sent under the
-// same (C5), to the home replica (C6). What says that a refresh is due is not kept:
-// the refresh would be no event.
-func (c *cache) keep(d digest, q question, a *answer) {
-	s := a.result.Session
-	if !c.watching || q.epoch != c.epoch || a.instance != c.home || !a.hasKey || s.NeedsRefresh {
-		return
 	}
 	left := min(a.remaining, maxLifetime)
 	left -= left / 100 // 1−r: the authority's clock counted it
-	if left <= 0 {
-		return
+	deadline := q.sent.Add(left)
+	if j.verdict == usable && j.atHome && a.hasKey && left > 0 {
+		c.keep(d, deadline, a, now)
+	}
+	if f != nil {
+		c.register(f, a, deadline, j)
+	}
+	return j
+}
+
+// keep keeps an answer of the home replica, under the Watch under which it was
+// asked (C5, C6). Whether a refresh is due is kept for the bound only: the refresh
+// is no event.
+func (c *cache) keep(d digest, deadline clock.Instant, a *answer, now clock.Instant) {
+	if a.result.Session.NeedsRefresh {
+		deadline = min(deadline, a.asOf.Add(c.bound.Lease()))
 	}
 	c.table.put(&entry{
-		digest: d, session: s, key: a.key, epoch: c.epoch,
-		deadline: q.sent.Add(left), asOf: a.asOf, untracked: a.untracked,
+		digest: d, session: a.result.Session, key: a.key, epoch: c.epoch,
+		deadline: deadline, asOf: a.asOf, untracked: a.untracked,
 	})
+	c.want(now)
+}
+
+// want has a lease asked for at once if there is none.
+func (c *cache) want(now clock.Instant) {
+	if c.lease.Load().live(now) {
+		return
+	}
+	select {
+	case c.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// idle reports that there is nothing that a lease would be good for.
+func (c *cache) idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.table.oldest == nil && len(c.follows.all) == 0
 }
 
 // begin starts an epoch: a hello has arrived. The cache is emptied before the
@@ -173,10 +231,11 @@ func (c *cache) begin(home string, bound clock.Bound) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.epoch++
-	c.home, c.bound, c.watching = home, bound, true
-	c.lease.Store(nil)
-	c.stamps.clear(clock.Now())
+	c.home, c.watching = home, true
+	c.limit(bound)
 	c.table.clear()
+	c.lease.Store(nil)
+	mark(c.follows.all, clock.Now())
 	c.stats.gaps.Add(1)
 	return c.epoch
 }
@@ -221,76 +280,29 @@ func (c *cache) apply(epoch uint64, changes []change) {
 		case e.all:
 			c.stamps.clear(now)
 			c.table.clear()
+			mark(c.follows.all, now)
 			c.stats.gaps.Add(1)
 		case e.hasKey:
-			c.stamps.keys[e.key] = now
-			c.table.dropKey(e.key)
+			c.endKey(e.key, now)
 		default:
-			c.stamps.users[e.user] = now
+			c.stamps.user(e.user, now, c.bound)
 			c.table.dropUser(e.user)
+			mark(c.follows.users[e.user], now)
 		}
 	}
-	c.stamps.prune(now.Add(-c.bound.Wait()))
 }
 
-// stamps say when keys, users and all were last invalidated, on this process's
-// clock. They outlive entries.
-type stamps struct {
-	keys  map[sessionDigest]clock.Instant
-	users map[string]clock.Instant
-	all   clock.Instant // also the floor: older stamps may be gone
-}
-
-// manyStamps is when old ones are looked for. No answer that is older than the
-// bound is used, so no stamp that is older can meet one.
-const manyStamps = 4096
-
-func (s *stamps) clear(now clock.Instant) {
-	s.keys, s.users, s.all = map[sessionDigest]clock.Instant{}, map[string]clock.Instant{}, now
-}
-
-// last returns when what an answer speaks of was last invalidated.
-func (s *stamps) last(a *answer) clock.Instant {
-	at := s.all
-	if t, ok := s.keys[a.key]; ok && a.hasKey {
-		at = max(at, t)
-	}
-	if t, ok := s.users[a.result.Session.UserID]; ok {
-		at = max(at, t)
-	}
-	return at
-}
-
-func (s *stamps) prune(before clock.Instant) {
-	if len(s.keys)+len(s.users) < manyStamps {
-		return
-	}
-	for k, at := range s.keys {
-		if at < before {
-			delete(s.keys, k)
-		}
-	}
-	for u, at := range s.users {
-		if at < before {
-			delete(s.users, u)
-		}
-	}
-	s.all = max(s.all, before)
-}
-
-// atHome reports whether an answer is of the replica whose Watch this is.
-func (c *cache) atHome(a *answer) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return a.instance == c.home
+func (c *cache) endKey(key sessionDigest, now clock.Instant) {
+	c.stamps.key(key, now, c.bound)
+	c.table.dropKey(key)
+	mark(c.follows.keys[key], now)
 }
 
 // count adds what memory did to the statistics.
 func (c *cache) count(s *Stats) {
-	for i := range c.hits {
-		s.Hits += c.hits[i].n.Load()
-	}
-	s.Misses, s.Joined, s.Fenced, s.Gaps = c.stats.misses.Load(), c.stats.joined.Load(), c.stats.fenced.Load(), c.stats.gaps.Load()
+	s.Hits = c.hits.sum()
+	s.Misses, s.Joined = c.stats.misses.Load(), c.stats.joined.Load()
+	s.Fenced, s.AskedAgain, s.Gaps = c.stats.fenced.Load(), c.stats.askedAgain.Load(), c.stats.gaps.Load()
 	s.Entries, s.Bytes = c.table.count.Load(), c.table.bytes.Load()
 	s.LeaseAge = -1
 	if now, l := clock.Now(), c.lease.Load(); l.live(now) {

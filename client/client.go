@@ -19,20 +19,22 @@ var errClosed = errors.New("the client is closed")
 
 // Client asks an authority. It is safe for concurrent use; a process needs one.
 type Client struct {
-	conn      *grpc.ClientConn
-	rpc       sessiondv1.SessionServiceClient
-	intake    *intakeSource
-	timeout   time.Duration
-	observer  Observer
-	counters  counters
-	cache     *cache // without entries where it is turned off
-	cached    bool
-	watch     *watcher
-	flights   *flights
-	lifetime  context.Context // ends with Close
-	end       context.CancelFunc
-	closeOnce sync.Once
-	closeErr  error
+	conn     *grpc.ClientConn
+	rpc      sessiondv1.SessionServiceClient
+	intake   *intakeSource
+	timeout  time.Duration
+	observer Observer
+	counters counters
+	cache    *cache // without entries where it is turned off
+	cached   bool
+	watch    *watcher
+	flights  *flights
+	// background are the goroutines that Close waits for.
+	background *background
+	lifetime   context.Context // ends with Close
+	end        context.CancelFunc
+	closeOnce  sync.Once
+	closeErr   error
 }
 
 // New returns a Client for a gRPC target, such as "dns:///sessiond:8443". It does
@@ -60,33 +62,26 @@ func New(target string, opts ...Option) (*Client, error) {
 	}
 	lifetime, end := context.WithCancel(context.Background())
 	c := &Client{
-		conn:     conn,
-		rpc:      sessiondv1.NewSessionServiceClient(conn),
-		timeout:  s.timeout,
-		observer: s.observer,
-		cache:    newCache(s.cacheBytes, firstBound(s.bound)),
-		cached:   !s.uncached && s.cacheBytes > 0,
-		lifetime: lifetime,
-		end:      end,
+		conn:       conn,
+		rpc:        sessiondv1.NewSessionServiceClient(conn),
+		timeout:    s.timeout,
+		observer:   s.observer,
+		cache:      newCache(s.cacheBytes, clock.Bound(s.bound)),
+		cached:     !s.uncached && s.cacheBytes > 0,
+		background: &background{},
+		lifetime:   lifetime,
+		end:        end,
 	}
 	c.intake = &intakeSource{fetch: c.fetchIntake, lifetime: lifetime, timeout: s.timeout}
-	c.watch = &watcher{rpc: c.rpc, cache: c.cache, intake: c.intake, name: s.name, bound: clock.Bound(s.bound)}
+	c.watch = &watcher{rpc: c.rpc, cache: c.cache, intake: c.intake, name: s.name}
 	c.flights = &flights{client: c, reads: map[digest]*read{}}
 	return c, nil
 }
 
-// firstBound is the staleness bound until the authority names its own.
-func firstBound(own time.Duration) clock.Bound {
-	if own > 0 {
-		return clock.Bound(own)
-	}
-	return clock.DefaultBound
-}
-
 // openWatch opens the Watch, the first time that there is something to watch for.
 func (c *Client) openWatch() {
-	if c.cached {
-		c.watch.start(c.lifetime)
+	if c.cached && c.watch.begun.CompareAndSwap(false, true) {
+		c.background.run(func() { c.watch.run(c.lifetime) })
 	}
 }
 
@@ -96,8 +91,7 @@ func (c *Client) Close() error {
 	c.closeOnce.Do(func() {
 		c.flights.close()
 		c.intake.close(c.end)
-		c.watch.running.Wait()
-		c.flights.running.Wait()
+		c.background.wait()
 		if err := c.conn.Close(); err != nil {
 			c.closeErr = fmt.Errorf("client: close the connection: %w", err)
 		}
@@ -113,6 +107,7 @@ func (c *Client) Stats() Stats {
 		Unavailable: c.counters.unavailable.Load(),
 	}
 	c.cache.count(&s)
+	s.Watch = c.watch.state()
 	s.Calls += s.Hits
 	return s
 }
@@ -136,5 +131,7 @@ func (c *Client) fetchIntake(ctx context.Context) (*intake, error) {
 	if err != nil {
 		return nil, fmt.Errorf("get intake: %w", err)
 	}
-	return newIntake(answer, sentAt), nil
+	in := newIntake(answer, sentAt)
+	c.cache.learnBound(clock.Bound(in.bound))
+	return in, nil
 }

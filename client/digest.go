@@ -26,22 +26,19 @@ func newDigester() digester {
 // of returns the digest of a narrowed credential: its form and the lengths of its
 // parts come first, so that no two credentials are the same bytes.
 func (d digester) of(c Credential) digest {
-	s := d.begin()
 	second := c.authorization
 	if c.form != formHeaders {
 		second = c.value
 	}
-	s.word(uint64(c.form)<<62 | uint64(len(c.cookie))<<31 | uint64(len(second)))
-	s.text(c.cookie)
-	s.text(second)
-	return s.sum()
+	return d.begin().word(uint64(c.form)<<62 | uint64(len(c.cookie))<<31 | uint64(len(second))).
+		text(c.cookie).text(second).sum(words(c.cookie) + words(second) + 1)
 }
 
-// sip is the state, and the words that were taken in.
-type sip struct {
-	v0, v1, v2, v3 uint64
-	length         uint64 // in bytes
-}
+// words is how many words a text is filled up to.
+func words(t string) int { return (len(t) + 7) / 8 }
+
+// sip is the state. It is passed by value, so that it stays in registers.
+type sip struct{ v0, v1, v2, v3 uint64 }
 
 func (d digester) begin() sip {
 	return sip{
@@ -52,7 +49,7 @@ func (d digester) begin() sip {
 	}
 }
 
-func (s *sip) round() {
+func (s sip) round() sip {
 	s.v0 += s.v1
 	s.v1 = bits.RotateLeft64(s.v1, 13) ^ s.v0
 	s.v0 = bits.RotateLeft64(s.v0, 32)
@@ -63,44 +60,40 @@ func (s *sip) round() {
 	s.v2 += s.v1
 	s.v1 = bits.RotateLeft64(s.v1, 17) ^ s.v2
 	s.v2 = bits.RotateLeft64(s.v2, 32)
+	return s
 }
 
-func (s *sip) word(w uint64) {
+func (s sip) word(w uint64) sip {
 	s.v3 ^= w
-	s.round()
-	s.round()
+	s = s.round().round()
 	s.v0 ^= w
-	s.length += 8
+	return s
 }
 
 // text takes in a string, filled up with zeros to whole words. The lengths that
 // went before it keep that unambiguous.
-func (s *sip) text(t string) {
+func (s sip) text(t string) sip {
 	b := unsafe.Slice(unsafe.StringData(t), len(t)) // read only, and not kept
-	for len(b) >= 8 {
-		s.word(binary.LittleEndian.Uint64(b))
-		b = b[8:]
+	for ; len(b) >= 8; b = b[8:] {
+		s = s.word(binary.LittleEndian.Uint64(b))
 	}
 	if len(b) > 0 {
 		var last [8]byte
 		copy(last[:], b)
-		s.word(binary.LittleEndian.Uint64(last[:]))
+		s = s.word(binary.LittleEndian.Uint64(last[:]))
 	}
+	return s
 }
 
-// sum ends the message, whose length is a multiple of eight bytes.
-func (s *sip) sum() digest {
-	s.word(s.length << 56)
+// sum ends a message of whole words.
+func (s sip) sum(words int) digest {
+	s = s.word(uint64(words) * 8 << 56)
 	s.v2 ^= 0xee
-	for range 4 {
-		s.round()
-	}
+	s = s.round().round().round().round()
 	var d digest
 	d[0] = s.v0 ^ s.v1 ^ s.v2 ^ s.v3
 	s.v1 ^= 0xdd
-	for range 4 {
-		s.round()
-	}
+	s = s.round().round().round().round()
 	d[1] = s.v0 ^ s.v1 ^ s.v2 ^ s.v3
 	return d
 }

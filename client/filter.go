@@ -79,13 +79,16 @@ func appendCookies(b *strings.Builder, cookies string) {
 }
 
 func matchesAny(part string, rules []cookieRule) bool {
-	equals := strings.IndexByte(part, '=')
-	if equals < 0 {
-		return false
+	for part != "" && isSpace(part[0]) {
+		part = part[1:]
 	}
-	name := trimSpace(part[:equals])
 	for _, rule := range rules {
-		if rule.matches(name) {
+		// Most cookies are of no concern, and told by their first letter.
+		if part == "" || rule.name == "" || part[0] != rule.name[0] || !strings.HasPrefix(part, rule.name) {
+			continue
+		}
+		equals := strings.IndexByte(part, '=')
+		if equals >= 0 && rule.matches(trimSpace(part[:equals])) {
 			return true
 		}
 	}
@@ -110,18 +113,29 @@ func isSpace(b byte) bool { return b == ' ' || b >= '\t' && b <= '\r' || b == 0x
 // no control byte but the tab. The issuer's answers such a request with 400
 // whatever the cookies, so filtering must not hide the byte.
 func sendable(header string) bool {
-	// Eight bytes at a time: whether one of them is below 0x20, or 0x7F, by the
-	// borrow it causes (Warren, "Hacker's Delight", 6-1).
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	b := unsafe.Slice(unsafe.StringData(header), len(header)) // read only
-	for ; len(b) >= 8; b = b[8:] {
-		w := binary.LittleEndian.Uint64(b)
-		deleted := w ^ 0x7F*ones
-		if ((w-0x20*ones)&^w|(deleted-ones)&^deleted)&highs != 0 && !sendableBytes(b[:8]) {
+	for ; len(b) >= 32; b = b[32:] {
+		w := plain(b[:8]) & plain(b[8:16]) & plain(b[16:24]) & plain(b[24:32])
+		if w&highs != highs && !sendableBytes(b[:32]) {
 			return false
 		}
 	}
 	return sendableBytes(b)
+}
+
+// The same bit, or bits, in each byte of a word.
+const (
+	ones  = 0x0101010101010101
+	highs = 0x80 * ones
+	lows  = 0x7F * ones
+)
+
+// plain sets the highest bit of each of eight bytes that is no control byte, the
+// tab taken for one: of the lower seven bits and one, 0x7F makes 0 and the others
+// make up to 0x20, which 0x5F more do not carry into the highest bit.
+func plain(b []byte) uint64 {
+	w := binary.LittleEndian.Uint64(b)
+	return ((w&lows+ones)&lows + 0x5F*ones) | w
 }
 
 func sendableBytes(b []byte) bool {

@@ -2,39 +2,40 @@ package client
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"github.com/sessiond/sessiond/internal/clock"
 )
 
-// maxFlights is how many questions are on their way at a time; more gather in one
-// batch, which is sent when there is room. There is no timer: a lone question is
-// sent at once.
-const maxFlights = 4
+const (
+	// maxFlights is how many questions are on their way at a time. More gather in
+	// one batch, which is sent when there is room: a lone question never waits.
+	maxFlights = 4
+	// maxGathered is the most credentials that gather in one flight; the
+	// authority's own limit splits it further.
+	maxGathered = 256
+)
 
-// maxGathered is the most credentials that gather in one flight; the authority's
-// own limit splits it further.
-const maxGathered = 256
-
-// flights are the questions on their way, and the next one.
+// flights are the questions of misses, which are shared: equal ones are one, and
+// different ones gather while others are on their way. Safe for concurrent use.
 type flights struct {
-	client  *Client
-	running sync.WaitGroup
+	client *Client
 
-	mu     sync.Mutex
-	reads  map[digest]*read // the newest read of each credential, sent or not
-	next   *flight          // not sent yet; nil: none
-	inAir  int
-	closed bool
+	mu sync.Mutex
+	// reads holds the newest read of each credential that has not landed.
+	reads map[digest]*read
+	// gathered have not been sent, the oldest first; all but the last are full.
+	gathered []*flight
+	inAir    int
+	closed   bool
 }
 
 // flight is one question about one or many credentials.
 type flight struct {
 	reads []*read
 	// Set when it is sent.
-	isSent bool
-	q      question
+	sent bool
+	q    question
 	// Set before done is closed.
 	done chan struct{}
 	err  error
@@ -42,120 +43,143 @@ type flight struct {
 
 // read is one credential in a flight.
 type read struct {
-	digest     digest // of the credential as it came
-	credential Credential
+	credential Credential // of the caller that was first
+	key        digest     // where it stands in reads
 	flight     *flight
 	// Set before the flight is done.
-	answer answer
-	kept   digest // of the part of the credential that was sent
+	answer    answer
+	asked     digest // of the part of the credential that was sent
+	judgement judgement
 }
 
-// join returns a read that answers a question: one that is not sent yet, one on its
-// way where memory could have answered (A3), or a new one.
-func (f *flights) join(c Credential) *read {
-	d := f.client.cache.digester.of(c)
+// join returns a read that answers a question: one that is not sent yet, one on
+// its way where memory could have answered (A3), or a new one. first reports
+// whether the question was, or will be, sent after this call began.
+func (f *flights) join(c Credential, key digest) (r *read, first bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if r := f.reads[d]; r != nil && (!r.flight.isSent || f.mayJoin(r.flight)) {
-		f.client.cache.stats.joined.Add(1)
-		return r
-	}
-	if f.next == nil || len(f.next.reads) >= maxGathered {
-		f.next = &flight{done: make(chan struct{})}
-	}
-	r := &read{digest: d, credential: c, flight: f.next}
-	f.next.reads = append(f.next.reads, r)
-	f.reads[d] = r
 	if f.closed {
-		r.flight.err = &UnavailableError{Cause: errClosed}
+		r := &read{flight: &flight{done: make(chan struct{}), err: &UnavailableError{Cause: errClosed}}}
 		close(r.flight.done)
-		f.next = nil
-		delete(f.reads, d)
-		return r
+		return r, true
 	}
+	if r := f.reads[key]; r != nil && (!r.flight.sent || f.client.cache.mayJoin(r.flight.q)) {
+		f.client.cache.stats.joined.Add(1)
+		return r, !r.flight.sent
+	}
+	r = &read{credential: c, key: key, flight: f.gathering()}
+	r.flight.reads = append(r.flight.reads, r)
+	f.reads[key] = r
 	f.launch()
-	return r
+	return r, true
 }
 
-// mayJoin reports whether a question may be answered by a flight that was sent:
-// only where the lease is live now and the flight was sent under its epoch, less
-// than B(1−r) ago (A3). That it went to the home replica shows with its answer.
-func (f *flights) mayJoin(sent *flight) bool {
+// gathering returns the flight that may take one more read. The caller holds the lock.
+func (f *flights) gathering() *flight {
+	if n := len(f.gathered); n > 0 && len(f.gathered[n-1].reads) < maxGathered {
+		return f.gathered[n-1]
+	}
+	f.gathered = append(f.gathered, &flight{done: make(chan struct{})})
+	return f.gathered[len(f.gathered)-1]
+}
+
+// mayJoin reports whether a call that begins now may be answered by a question
+// that was sent before: only where the lease is live now, and the question was
+// sent under its epoch, less than B(1−r) ago (A3). That the home replica answered
+// it shows when it has.
+func (c *cache) mayJoin(q question) bool {
 	now := clock.Now()
-	l := f.client.cache.lease.Load()
-	return l.live(now) && sent.q.epoch == l.epoch && now.Sub(sent.q.sent) < l.bound.Lease()
+	l := c.lease.Load()
+	return l.live(now) && q.epoch == l.epoch && now.Sub(q.sent) < l.bound.Lease()
 }
 
 // launch sends what is gathered while there is room. The caller holds the lock.
 func (f *flights) launch() {
-	for f.next != nil && f.inAir < maxFlights {
-		going := f.next
-		f.next = nil
+	for len(f.gathered) > 0 && f.inAir < maxFlights && !f.closed {
+		going := f.gathered[0]
+		f.gathered = f.gathered[1:]
+		going.q, going.sent = f.client.cache.ask(), true
 		f.inAir++
-		going.q, going.isSent = f.client.cache.ask(), true
-		f.running.Go(func() { f.fly(going) })
+		if !f.client.background.run(func() { f.fly(going) }) {
+			f.inAir--
+			f.land(going, &UnavailableError{Cause: errClosed})
+		}
 	}
 }
 
 func (f *flights) fly(going *flight) {
-	going.err = f.client.fly(going)
+	err := f.client.fly(going)
 	f.mu.Lock()
 	f.inAir--
-	for _, r := range going.reads {
-		if f.reads[r.digest] == r {
-			delete(f.reads, r.digest)
+	f.forget(going)
+	f.launch()
+	f.mu.Unlock()
+	// Judged when nobody joins any more: whoever has joined did so before now.
+	if err == nil {
+		for _, r := range going.reads {
+			if r.answer.asked {
+				r.judgement = f.client.cache.judge(r.asked, going.q, &r.answer, nil)
+			}
 		}
 	}
-	if !f.closed {
-		f.launch()
+	going.err = err
+	close(going.done)
+}
+
+// forget has nobody join a flight any more. The caller holds the lock.
+func (f *flights) forget(going *flight) {
+	for _, r := range going.reads {
+		if f.reads[r.key] == r {
+			delete(f.reads, r.key)
+		}
 	}
-	f.mu.Unlock()
+}
+
+// land ends a flight that was never sent. The caller holds the lock.
+func (f *flights) land(going *flight, err error) {
+	f.forget(going)
+	going.err = err
 	close(going.done)
 }
 
 // close lets no flight begin any more. The caller ends those on their way.
 func (f *flights) close() {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.closed = true
-	waiting := f.next
-	f.next = nil
-	f.mu.Unlock()
-	if waiting != nil {
-		waiting.err = &UnavailableError{Cause: errClosed}
-		close(waiting.done)
+	for _, waiting := range f.gathered {
+		f.land(waiting, &UnavailableError{Cause: errClosed})
 	}
+	f.gathered = nil
 }
 
-// fly asks about the credentials of a flight.
+// fly asks about the credentials of a flight. It does not end with the callers
+// that wait for it.
 func (c *Client) fly(f *flight) error {
-	ctx, cancel := context.WithTimeout(c.lifetime, c.timeout)
+	bounded, cancel := context.WithTimeout(c.lifetime, c.timeout)
 	defer cancel()
-	r := newRound(c, len(f.reads), c.sendBatch)
-	if len(f.reads) == 1 {
-		r.via = c.sendOne
+	credentials := make([]Credential, len(f.reads))
+	for i, r := range f.reads {
+		credentials[i] = r.credential
 	}
-	open := make([]int, len(f.reads))
-	for i, read := range f.reads {
-		open[i], r.credentials[i] = i, read.credential
-	}
-	if err := r.run(ctx, open); err != nil {
+	r := newRound(c, credentials)
+	if err := r.run(bounded, r.all()); err != nil {
 		if c.lifetime.Err() != nil {
 			return &UnavailableError{Cause: errClosed}
 		}
-		return c.failure(c.lifetime, ctx, err)
+		return c.failure(c.lifetime, bounded, err)
 	}
 	for i, read := range f.reads {
-		read.answer, read.kept = r.answers[i], c.cache.digester.of(r.narrowed[i])
+		read.answer, read.asked = r.answers[i], c.cache.digester.of(r.narrowed[i])
 	}
 	return nil
 }
 
 // askShared asks what memory did not answer, together with others that do.
 func (c *Client) askShared(ctx context.Context, credential Credential) (answer, error) {
-	began := clock.Now()
 	bounded, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	r := c.flights.join(credential)
+	r, first := c.flights.join(credential, c.joinKey(credential))
 	select {
 	case <-r.flight.done:
 	case <-bounded.Done():
@@ -167,75 +191,39 @@ func (c *Client) askShared(ctx context.Context, credential Credential) (answer, 
 		}
 		return answer{}, err
 	}
-	a := r.answer
-	if a.sent == 0 {
-		return a, nil // decided here
+	var call callSettings
+	switch {
+	case !c.sameQuestion(credential, r):
+	case !r.answer.asked:
+		return r.answer, nil
+	// A call that joined on the way may use only what the home replica said: the
+	// lease that let it join says nothing of others (A3).
+	case r.judgement.verdict == usable && (first || r.judgement.atHome):
+		return r.answer, nil
+	default:
+		call = call.after(r.judgement)
 	}
-	v, at := c.cache.judge(r.kept, r.flight.q, &a)
-	// A call that joined a flight on its way may use only what the home replica
-	// said: the lease that let it join says nothing of others (A3).
-	if v == usable && (r.flight.q.sent >= began || c.cache.atHome(&a)) {
-		return a, nil
+	c.cache.stats.askedAgain.Add(1)
+	answers, err := c.askOwn(ctx, bounded, []Credential{credential}, call, nil)
+	if err != nil {
+		return answer{}, err
 	}
-	return c.askAgain(ctx, bounded, credential, callSettings{}, v, at)
+	return answers[0], nil
 }
 
-// askAlone asks a question with conditions of its own.
-func (c *Client) askAlone(ctx context.Context, credential Credential, call callSettings) (answer, error) {
-	bounded, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	a, v, at, err := c.askOnce(ctx, bounded, credential, call)
-	if err != nil || v == usable || v == passed && call.strict() {
-		return a, err
-	}
-	return c.askAgain(ctx, bounded, credential, call, v, at)
-}
-
-// askAgain asks alone: first for knowledge that is newer than what passed the
-// answer, then strictly (C3).
-func (c *Client) askAgain(ctx, bounded context.Context, credential Credential, call callSettings, v verdict, passedAt clock.Instant) (answer, error) {
-	call.limited, call.maxAge = true, 0
-	if v == passed {
-		call.maxAge = clock.Within(clock.Now().Sub(passedAt))
-	}
-	for range 2 {
-		a, v, _, err := c.askOnce(ctx, bounded, credential, call)
-		// A strict answer is used though it was passed: it was read after this call began.
-		if err != nil || v == usable || v == passed && call.strict() {
-			return a, err
+// joinKey is what equal questions have in common: the part of the credential that
+// is sent, as far as that is known.
+func (c *Client) joinKey(credential Credential) digest {
+	if in := c.intake.known.Load(); in != nil {
+		if narrowed, reason := in.narrow(credential); reason == "" {
+			credential = narrowed
 		}
-		call.maxAge = 0
 	}
-	return answer{}, &UnavailableError{Cause: errTooOld}
+	return c.cache.digester.of(credential)
 }
 
-func (c *Client) askOnce(ctx, bounded context.Context, credential Credential, call callSettings) (answer, verdict, clock.Instant, error) {
-	q := c.cache.ask()
-	r := newRound(c, 1, c.sendOne)
-	r.credentials[0], r.call = credential, call
-	if err := r.run(bounded, []int{0}); err != nil {
-		return answer{}, usable, 0, c.failure(ctx, bounded, err)
-	}
-	a := r.answers[0]
-	if a.sent == 0 {
-		return a, usable, 0, nil
-	}
-	v, at := c.cache.judge(c.cache.digester.of(r.narrowed[0]), q, &a)
-	return a, v, at, nil
+// sameQuestion reports whether the answer of a read is one to a credential: the
+// authority's configuration may have changed since they were found to be equal.
+func (c *Client) sameQuestion(credential Credential, r *read) bool {
+	return credential == r.credential || r.answer.asked && c.joinKey(credential) == r.asked
 }
-
-// source says who decided.
-func (a *answer) source(err error) Source {
-	if err == nil && a.sent == 0 {
-		return SourceLocal
-	}
-	return SourceAuthority
-}
-
-func (c *Client) countMiss() {
-	if c.cached {
-		c.cache.stats.misses.Add(1)
-	}
-}
-
-var errTooOld = errors.New("the answers of the authority were older than the staleness bound when they arrived")

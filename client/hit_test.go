@@ -7,8 +7,13 @@ import (
 	"github.com/sessiond/sessiond/internal/clock"
 )
 
-// browserHeader is what a browser sends: the session's cookie among others.
-const browserHeader = "_ga=GA1.1.1423579.1729511220; theme=dark; better-auth.session_token=Jx8AlKdbtDCPV9SEWXVzH7oUAcVpMzTc.q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA%3D; lang=en"
+// browserHeader is what a browser sends, about 600 bytes: the session's cookie
+// among six others.
+const browserHeader = "_ga=GA1.1.1423579.1729511220; _ga_QX4E1KJ0BM=GS1.1.1729511220.1.1.1729511297.0.0.0; theme=dark; " +
+	"ph_phc_1H2G8jP4Zo_posthog=%7B%22distinct_id%22%3A%220192b0a2-7c9a-7d2c-8f0e-7e0b6d0a5e55%22%2C%22%24sesid%22%3A%5B1729511297%2C%220192b0a2%22%2C1729511220%5D%7D; " +
+	"better-auth.session_token=Jx8AlKdbtDCPV9SEWXVzH7oUAcVpMzTc.q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA%3D; " +
+	"consent=eyJhbmFseXRpY3MiOnRydWUsIm1hcmtldGluZyI6ZmFsc2UsInZlcnNpb24iOjMsInRpbWVzdGFtcCI6MTcyOTUxMTIyMH0; " +
+	"intercom-device-id-qjx2ck=3c0e31f1-2a44-4b0b-9a8c-0e8f9d5a1b77; lang=en"
 
 // warm returns a client whose memory holds the session of browserHeader.
 func warm(tb testing.TB) *Client {
@@ -27,10 +32,10 @@ func warm(tb testing.TB) *Client {
 	epoch := c.cache.begin("one", clock.Bound(time.Hour))
 	narrowed, _ := in.narrow(FromHeaders(browserHeader, ""))
 	a := answer{
-		result: Result{Session: &Session{ID: "s", UserID: "u"}}, hasKey: true, asOf: clock.Now() + 1, sent: clock.Now(),
+		result: Result{Session: &Session{ID: "s", UserID: "u"}}, hasKey: true, asked: true, asOf: clock.Now(),
 		remaining: time.Hour, instance: "one",
 	}
-	if v, _ := c.cache.judge(c.cache.digester.of(narrowed), c.cache.ask(), &a); v != usable {
+	if j := c.cache.judge(c.cache.digester.of(narrowed), c.cache.ask(), &a, nil); j.verdict != usable || c.cache.idle() {
 		tb.Fatal("the answer was not kept")
 	}
 	c.cache.grant(epoch, clock.Now())

@@ -53,6 +53,12 @@ func newIntake(answer *sessiondv1.GetIntakeResponse, sentAt time.Time) *intake {
 // sameAs reports whether both read credentials alike.
 func (in *intake) sameAs(other *intake) bool { return bytes.Equal(in.digest, other.digest) }
 
+// isDigest reports whether an answer that names the digest of its authority's
+// configuration comes from one that reads credentials this way.
+func (in *intake) isDigest(digest []byte) bool {
+	return len(digest) > 0 && bytes.Equal(digest, in.digest)
+}
+
 func (in *intake) knows(instance string) bool { return slices.Contains(in.instances, instance) }
 
 // confirm notes that an answer to a question sent at an instant fits.
@@ -166,10 +172,7 @@ func (s *intakeSource) fly(flight *intakeFlight) {
 		// The deadline is the flight's, not that of those who wait.
 		flight.err = &UnavailableError{Cause: err}
 	} else {
-		if last := s.known.Load(); last != nil && last.sameAs(flight.in) {
-			flight.in.learn(last.instances)
-		}
-		s.known.Store(flight.in)
+		s.learn(flight.in)
 	}
 	s.mu.Lock()
 	s.flight = nil
@@ -186,7 +189,7 @@ func (in *intake) learn(instances []string) {
 	}
 }
 
-// learn takes an intake that came with a hello.
+// learn takes an intake as the one that holds now.
 func (s *intakeSource) learn(in *intake) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -95,6 +95,9 @@ type Stats struct {
 	Joined uint64
 	// Fenced is how many answers an event had passed on their way.
 	Fenced uint64
+	// AskedAgain is how many answers could not be used, so that the authority was
+	// asked again: they were passed by an event, or too old.
+	AskedAgain uint64
 	// Gaps is how often everything was forgotten: at each new Watch, and when the
 	// authority said so.
 	Gaps uint64
@@ -103,7 +106,26 @@ type Stats struct {
 	// LeaseAge is the age of the right to answer from memory; negative: there is
 	// none. It ends at the staleness bound.
 	LeaseAge time.Duration
+	// Watch says how it stands with the Watch that the lease comes from.
+	Watch WatchState
 }
+
+// WatchState says how it stands with a Client's Watch. Only a live one fills the
+// memory; without, calls go through to the authority.
+type WatchState string
+
+// The states of a Watch.
+const (
+	// WatchNone: nothing was asked yet, or the cache is turned off.
+	WatchNone WatchState = ""
+	// WatchOpening: it is being opened.
+	WatchOpening WatchState = "opening"
+	// WatchLive: it stands.
+	WatchLive WatchState = "live"
+	// WatchUnsupported: the authority offers none, or speaks another version of it.
+	// It is tried again from time to time.
+	WatchUnsupported WatchState = "unsupported"
+)
 
 type counters struct{ calls, refusals, unavailable atomic.Uint64 }
 

@@ -145,6 +145,13 @@ func (s callSettings) goesThrough() bool { return s.limited || s.atLeast != "" }
 // strict reports whether the store is read for the call.
 func (s callSettings) strict() bool { return s.limited && s.maxAge == 0 }
 
+// limit lowers how old the knowledge behind the answer may be.
+func (s *callSettings) limit(age time.Duration) {
+	if !s.limited || age < s.maxAge {
+		s.limited, s.maxAge = true, age
+	}
+}
+
 func (s callSettings) maxAgeProto() *durationpb.Duration {
 	if !s.limited {
 		return nil

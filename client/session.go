@@ -97,10 +97,13 @@ func (s *Session) HasRole(roles ...string) bool {
 }
 
 func sessionFromProto(in *sessiondv1.Session, needsRefresh bool, sentAt time.Time) *Session {
-	user := in.GetUser()
+	user, userID := in.GetUser(), in.GetUserId()
+	if user.GetId() == userID {
+		userID = user.GetId() // kept once
+	}
 	return &Session{
 		ID:                   in.GetId(),
-		UserID:               in.GetUserId(),
+		UserID:               userID,
 		CreatedAt:            timeFromProto(in.GetCreatedAt()),
 		UpdatedAt:            timeFromProto(in.GetUpdatedAt()),
 		ExpiresAt:            timeFromProto(in.GetExpiresAt()),

@@ -10,7 +10,7 @@ import (
 // sessionDigest names a session in events: the SHA-256 of its token.
 type sessionDigest [32]byte
 
-// entry is one answer. Its fields but used and next do not change while it can be found.
+// entry is one answer. Of its fields only used and next change while it can be found.
 type entry struct {
 	digest  digest
 	session *Session
@@ -35,7 +35,7 @@ type entry struct {
 // table finds entries by digest without a lock, for any number of readers. The
 // caller of all methods but get holds the cache's lock.
 type table struct {
-	buckets []atomic.Pointer[entry]
+	buckets atomic.Pointer[buckets]
 	keys    map[sessionDigest]*entry
 	users   map[string]*entry
 	oldest  *entry
@@ -44,24 +44,23 @@ type table struct {
 	count, bytes atomic.Int64
 }
 
-// usualEntry is about what an entry takes; there is a bucket for each that has room.
-const usualEntry = 1024
+// buckets holds the first entries of chains. Their number is a power of two.
+type buckets []atomic.Pointer[entry]
+
+func (b buckets) of(d digest) *atomic.Pointer[entry] { return &b[d[0]&uint64(len(b)-1)] }
+
+const firstBuckets = 64
 
 func newTable(maxBytes int64) *table {
-	n := int64(64)
-	for n*usualEntry < maxBytes {
-		n *= 2
-	}
-	return &table{buckets: make([]atomic.Pointer[entry], n), keys: map[sessionDigest]*entry{}, users: map[string]*entry{}, max: maxBytes}
+	t := &table{max: maxBytes}
+	t.clear()
+	return t
 }
 
-func (t *table) bucket(d digest) *atomic.Pointer[entry] {
-	return &t.buckets[d[0]&uint64(len(t.buckets)-1)]
-}
-
-// get returns an entry, nil if there is none.
+// get returns an entry, nil if there is none. While the table grows it may miss
+// one, never find another.
 func (t *table) get(d digest) *entry {
-	for e := t.bucket(d).Load(); e != nil; e = e.next.Load() {
+	for e := t.buckets.Load().of(d).Load(); e != nil; e = e.next.Load() {
 		if e.digest == d {
 			return e
 		}
@@ -81,17 +80,37 @@ func (t *table) put(e *entry) {
 	for t.bytes.Load()+e.size > t.max {
 		t.evict()
 	}
+	if t.count.Load() >= int64(len(*t.buckets.Load())) {
+		t.grow()
+	}
 	t.link(e)
-	b := t.bucket(e.digest)
-	e.next.Store(b.Load())
-	b.Store(e)
+	first := t.buckets.Load().of(e.digest)
+	e.next.Store(first.Load())
+	first.Store(e)
 	t.count.Add(1)
 	t.bytes.Add(e.size)
 }
 
+// grow doubles the buckets. A reader that is led into another chain meanwhile
+// comes to its end, since an entry only ever points to one moved before it.
+func (t *table) grow() {
+	old := *t.buckets.Load()
+	wider := make(buckets, 2*len(old))
+	for i := range old {
+		var next *entry
+		for e := old[i].Load(); e != nil; e = next {
+			next = e.next.Load()
+			first := wider.of(e.digest)
+			e.next.Store(first.Load())
+			first.Store(e)
+		}
+	}
+	t.buckets.Store(&wider)
+}
+
 // drop removes an entry. A reader that is at it goes on to those after it.
 func (t *table) drop(e *entry) {
-	at := t.bucket(e.digest)
+	at := t.buckets.Load().of(e.digest)
 	for at.Load() != e {
 		at = &at.Load().next
 	}
@@ -113,10 +132,13 @@ func (t *table) dropUser(user string) {
 	}
 }
 
+// clear drops everything.
 func (t *table) clear() {
-	for t.oldest != nil {
-		t.drop(t.oldest)
-	}
+	none := make(buckets, firstBuckets)
+	t.buckets.Store(&none)
+	t.keys, t.users, t.oldest = map[sessionDigest]*entry{}, map[string]*entry{}, nil
+	t.count.Store(0)
+	t.bytes.Store(0)
 }
 
 // evict drops the oldest entry that was not used since it was last looked at.
@@ -178,19 +200,44 @@ func (t *table) unlink(e *entry) {
 	}
 }
 
-// indexBytes is what the two maps and the bucket need for an entry.
-const indexBytes = 160
+// What the runtime needs beside the values: a string or record of its own is
+// rounded up to a size class, a small map is a header and one group of eight.
+const (
+	indexBytes   = 208 // the two maps of the table and the bucket, for one entry
+	roundUpBytes = 8
+	mapBytes     = 48 + 8 + 8*(16+16)
+)
 
 // sizeOf is the memory of an entry, all that it points to included.
 func sizeOf(e *entry) int64 {
 	s := e.session
-	n := indexBytes + int(unsafe.Sizeof(*e)) + int(unsafe.Sizeof(*s)) +
-		len(s.ID) + len(s.UserID) + len(s.IPAddress) + len(s.UserAgent) + len(s.ActiveOrganizationID) + len(s.ImpersonatedBy) +
-		len(s.User.ID) + len(s.User.Name) + len(s.User.Email) + len(s.User.Image) + len(s.User.Role)
-	for _, attributes := range []map[string]Attribute{s.Attributes, s.User.Attributes} {
-		for name, a := range attributes {
-			n += 2*len(name) + int(unsafe.Sizeof(a)) + a.size()
-		}
+	n := indexBytes + int(unsafe.Sizeof(*e)) + int(unsafe.Sizeof(*s)) + 2*roundUpBytes
+	for _, text := range []string{
+		s.ID, s.UserID, s.IPAddress, s.UserAgent, s.ActiveOrganizationID, s.ImpersonatedBy,
+		s.User.Name, s.User.Email, s.User.Image, s.User.Role,
+	} {
+		n += textSize(text)
 	}
-	return int64(n)
+	if s.User.ID != s.UserID {
+		n += textSize(s.User.ID)
+	}
+	return int64(n + attributesSize(s.Attributes) + attributesSize(s.User.Attributes))
+}
+
+func textSize(s string) int {
+	if s == "" {
+		return 0
+	}
+	return len(s) + roundUpBytes
+}
+
+func attributesSize(attributes map[string]Attribute) int {
+	if attributes == nil {
+		return 0
+	}
+	n := mapBytes * (1 + len(attributes)/7)
+	for name, a := range attributes {
+		n += textSize(name) + a.size() + 3*roundUpBytes // the header of a boxed text
+	}
+	return n
 }

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,9 +33,12 @@ type Result struct {
 // The error is a [*RefusedError] if the credential is not good, ctx.Err() if the
 // caller's own context ended, and otherwise an [*UnavailableError]: nothing is
 // known about the session then. The Session is shared and must not be changed.
+//
+// It is answered from memory where the authority's leave for that is fresh: see
+// the package's guarantees, and [Strict] and [AtLeast] for calls that need more.
 func (c *Client) Validate(ctx context.Context, credential Credential, opts ...CallOption) (*Session, error) {
 	call := callSettingsOf(opts)
-	if c.cached && !call.goesThrough() {
+	if c.cached && !call.goesThrough() && ctx.Err() == nil {
 		if session := c.hit(ctx, credential); session != nil {
 			return session, nil
 		}
@@ -54,13 +56,13 @@ func (c *Client) Validate(ctx context.Context, credential Credential, opts ...Ca
 // hit answers from memory: from the raw headers on, without a lock and without
 // allocating. Without an answer it returns nil.
 func (c *Client) hit(ctx context.Context, credential Credential) *Session {
-	in := c.intake.known.Load()
-	if in == nil || !sendable(credential.cookie) || !sendable(credential.authorization) {
-		return nil
-	}
 	var start time.Time
 	if c.observer != nil {
 		start = time.Now()
+	}
+	in := c.intake.known.Load()
+	if in == nil || !sendable(credential.cookie) || !sendable(credential.authorization) {
+		return nil
 	}
 	narrowed, reason := in.narrow(credential)
 	if reason != "" {
@@ -78,15 +80,27 @@ func (c *Client) hit(ctx context.Context, credential Credential) *Session {
 // [Client.Validate], but never a refusal; there are no results then.
 func (c *Client) ValidateBatch(ctx context.Context, credentials []Credential, opts ...CallOption) ([]Result, error) {
 	start := time.Now()
-	results, source, err := c.askMany(ctx, credentials, callSettingsOf(opts))
-	if err != nil {
-		for range credentials {
-			c.observe(ctx, start, source, err)
+	call := callSettingsOf(opts)
+	results := make([]Result, len(credentials))
+	var open []int // those that memory does not answer
+	for i, credential := range credentials {
+		if c.cached && !call.goesThrough() && ctx.Err() == nil {
+			if results[i].Session = c.hit(ctx, credential); results[i].Session != nil {
+				continue
+			}
 		}
-		return nil, err
+		open = append(open, i)
 	}
-	for _, result := range results {
-		c.observe(ctx, start, source, result.Err)
+	source, err := c.askMany(ctx, credentials, call, open, results)
+	for _, i := range open {
+		if err != nil {
+			c.observe(ctx, start, source, err)
+			continue
+		}
+		c.observe(ctx, start, source, results[i].Err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return results, nil
 }
@@ -111,9 +125,6 @@ func (c *Client) Narrow(ctx context.Context, credential Credential) (Credential,
 	return narrowed, nil
 }
 
-// send asks for the verdicts on narrowed credentials.
-type send func(context.Context, []*sessiondv1.Credential, callSettings) ([]*sessiondv1.ValidateResponse, error)
-
 // ask decides what can be decided here and asks the authority otherwise.
 func (c *Client) ask(ctx context.Context, credential Credential, call callSettings) (Result, Source, error) {
 	if reason := localReason(credential); reason != "" {
@@ -123,67 +134,61 @@ func (c *Client) ask(ctx context.Context, credential Credential, call callSettin
 		return Result{}, SourceLocal, err
 	}
 	c.openWatch()
-	var a answer
-	var err error
-	if call.goesThrough() {
-		a, err = c.askAlone(ctx, credential, call)
-	} else {
-		c.countMiss()
-		a, err = c.askShared(ctx, credential)
+	if !call.goesThrough() {
+		if c.cached {
+			c.cache.stats.misses.Add(1)
+		}
+		a, err := c.askShared(ctx, credential)
+		if err != nil {
+			return Result{}, SourceAuthority, err
+		}
+		return a.result, a.source(), nil
 	}
-	return a.result, a.source(err), err
+	bounded, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	answers, err := c.askOwn(ctx, bounded, []Credential{credential}, call, nil)
+	if err != nil {
+		return Result{}, SourceAuthority, err
+	}
+	return answers[0].result, answers[0].source(), nil
 }
 
-// askMany is ask for many credentials, in one question.
-func (c *Client) askMany(ctx context.Context, credentials []Credential, call callSettings) ([]Result, Source, error) {
-	results := make([]Result, len(credentials))
-	var open []int // the credentials without a verdict
-	for i, credential := range credentials {
-		if reason := localReason(credential); reason != "" {
+// askMany is ask for the open ones of many credentials, in one question. It fills
+// in their results.
+func (c *Client) askMany(ctx context.Context, credentials []Credential, call callSettings, open []int, results []Result) (Source, error) {
+	var toAsk []Credential
+	var places []int
+	for _, i := range open {
+		if reason := localReason(credentials[i]); reason != "" {
 			results[i].Err = refusal(reason)
 			continue
 		}
-		if c.cached && !call.goesThrough() {
-			if session := c.hit(ctx, credential); session != nil {
-				results[i].Session = session
-				continue
-			}
-		}
-		open = append(open, i)
+		toAsk, places = append(toAsk, credentials[i]), append(places, i)
 	}
-	if len(open) == 0 {
-		return results, SourceLocal, nil
+	if len(toAsk) == 0 {
+		return SourceLocal, nil
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, SourceLocal, err
+		return SourceLocal, err
 	}
 	c.openWatch()
+	if c.cached && !call.goesThrough() {
+		c.cache.stats.misses.Add(uint64(len(toAsk)))
+	}
 	bounded, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	q := c.cache.ask()
-	r := newRound(c, len(credentials), c.sendBatch)
-	copy(r.credentials, credentials)
-	r.call = call
-	if err := r.run(bounded, open); err != nil {
-		return nil, SourceAuthority, c.failure(ctx, bounded, err)
+	answers, err := c.askOwn(ctx, bounded, toAsk, call, nil)
+	if err != nil {
+		return SourceAuthority, err
 	}
-	for _, i := range open {
-		a := r.answers[i]
-		if a.sent != 0 {
-			v, at := c.cache.judge(c.cache.digester.of(r.narrowed[i]), q, &a)
-			if v != usable && !(v == passed && call.strict()) {
-				var err error
-				if a, err = c.askAgain(ctx, bounded, credentials[i], call, v, at); err != nil {
-					return nil, SourceAuthority, err
-				}
-			}
+	source := SourceLocal
+	for k, i := range places {
+		results[i] = answers[k].result
+		if answers[k].asked {
+			source = SourceAuthority
 		}
-		results[i] = a.result
 	}
-	if r.sent {
-		return results, SourceAuthority, nil
-	}
-	return results, SourceLocal, nil
+	return source, nil
 }
 
 // localReason is the reason for which every authority, however it is configured,
@@ -206,16 +211,24 @@ type round struct {
 	credentials []Credential
 	narrowed    []Credential // those that were sent, as they were sent
 	answers     []answer
-	via         send
 	call        callSettings
-	sent        bool
 }
 
-func newRound(c *Client, n int, via send) *round {
-	return &round{client: c, credentials: make([]Credential, n), narrowed: make([]Credential, n), answers: make([]answer, n), via: via}
+func newRound(c *Client, credentials []Credential) *round {
+	n := len(credentials)
+	return &round{client: c, credentials: credentials, narrowed: make([]Credential, n), answers: make([]answer, n)}
 }
 
-// run fills in the results of the open credentials.
+// all returns the places of all credentials.
+func (r *round) all() []int {
+	all := make([]int, len(r.credentials))
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+// run fills in the answers on the open credentials.
 func (r *round) run(ctx context.Context, open []int) error {
 	in, err := r.client.intake.get(ctx)
 	if err != nil {
@@ -264,16 +277,13 @@ func (r *round) send(ctx context.Context, in *intake, toSend []int, narrowed []*
 	for len(toSend) > 0 {
 		n := part(narrowed, in.maxBatch)
 		sentAt, sent := time.Now(), clock.Now()
-		r.sent = true
-		answers, err := r.via(ctx, narrowed[:n], r.call)
+		answers, err := r.via(ctx, narrowed[:n])
 		if err != nil {
 			return nil, err
 		}
 		// One response comes from one process.
-		if first := answers[0]; bytes.Equal(first.GetConfigDigest(), in.digest) && len(in.digest) > 0 {
-			// It reads credentials alike, whichever it is.
-		} else if instance := first.GetInstance(); !in.knows(instance) {
-			next, err := r.client.intake.refreshFor(ctx, instance)
+		if first := answers[0]; !in.knows(first.GetInstance()) && !in.isDigest(first.GetConfigDigest()) {
+			next, err := r.client.intake.refreshFor(ctx, first.GetInstance())
 			if err != nil || !next.sameAs(in) {
 				return next, err
 			}
@@ -308,16 +318,19 @@ func part(credentials []*sessiondv1.Credential, most int) int {
 	return len(credentials)
 }
 
-func (c *Client) sendOne(ctx context.Context, credentials []*sessiondv1.Credential, call callSettings) ([]*sessiondv1.ValidateResponse, error) {
-	answer, err := c.rpc.Validate(ctx, &sessiondv1.ValidateRequest{Credential: credentials[0], MaxAge: call.maxAgeProto(), AtLeast: call.atLeast})
-	if err != nil {
-		return nil, fmt.Errorf("validate: %w", err)
+// via sends one request, and a lone credential by itself.
+func (r *round) via(ctx context.Context, credentials []*sessiondv1.Credential) ([]*sessiondv1.ValidateResponse, error) {
+	maxAge, atLeast := r.call.maxAgeProto(), r.call.atLeast
+	if len(r.credentials) == 1 {
+		request := &sessiondv1.ValidateRequest{Credential: credentials[0], MaxAge: maxAge, AtLeast: atLeast}
+		answer, err := r.client.rpc.Validate(ctx, request)
+		if err != nil {
+			return nil, fmt.Errorf("validate: %w", err)
+		}
+		return []*sessiondv1.ValidateResponse{answer}, nil
 	}
-	return []*sessiondv1.ValidateResponse{answer}, nil
-}
-
-func (c *Client) sendBatch(ctx context.Context, credentials []*sessiondv1.Credential, call callSettings) ([]*sessiondv1.ValidateResponse, error) {
-	answer, err := c.rpc.BatchValidate(ctx, &sessiondv1.BatchValidateRequest{Credentials: credentials, MaxAge: call.maxAgeProto(), AtLeast: call.atLeast})
+	request := &sessiondv1.BatchValidateRequest{Credentials: credentials, MaxAge: maxAge, AtLeast: atLeast}
+	answer, err := r.client.rpc.BatchValidate(ctx, request)
 	if err != nil {
 		return nil, fmt.Errorf("validate batch: %w", err)
 	}
@@ -329,8 +342,8 @@ func (c *Client) sendBatch(ctx context.Context, credentials []*sessiondv1.Creden
 
 func answerFromProto(in *sessiondv1.ValidateResponse, sentAt time.Time, sent clock.Instant) answer {
 	a := answer{
+		asked:     true,
 		asOf:      clock.AsOf(sent, in.GetAge().AsDuration()),
-		sent:      sent,
 		remaining: in.GetRemainingLifetime().AsDuration(),
 		untracked: in.GetUntracked(),
 		instance:  in.GetInstance(),

@@ -219,7 +219,7 @@ func TestBatchIsSplit(t *testing.T) {
 	if len(s.batches) != 2 || len(s.batches[0].GetCredentials()) != 2 || len(s.batches[1].GetCredentials()) != 1 {
 		t.Errorf("batches %v, want one of 2 and one of 1", s.batches)
 	}
-	if want := (client.Stats{Calls: 5, Refusals: 2, LeaseAge: -1}); sessions.Stats() != want {
+	if want := (client.Stats{Calls: 5, Refusals: 2, Misses: 4, LeaseAge: -1, Watch: client.WatchUnsupported}); sessions.Stats() != want {
 		t.Errorf("stats %+v, want %+v", sessions.Stats(), want)
 	}
 }
@@ -274,7 +274,7 @@ func TestObserverAndStats(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("observed (-want +got):\n%s", cmp.Diff(want, got))
 	}
-	if want := (client.Stats{Calls: 5, Refusals: 2, Unavailable: 1, Misses: 4, LeaseAge: -1}); sessions.Stats() != want {
+	if want := (client.Stats{Calls: 5, Refusals: 2, Unavailable: 1, Misses: 4, LeaseAge: -1, Watch: client.WatchUnsupported}); sessions.Stats() != want {
 		t.Errorf("stats %+v, want %+v", sessions.Stats(), want)
 	}
 }

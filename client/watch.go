@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -17,12 +20,20 @@ import (
 // watchProtocol is the version of the Watch that this client speaks.
 const watchProtocol = 1
 
-// How long a Watch that broke waits before it is opened again, and one that the
-// authority does not offer.
+// How long a Watch that broke waits before it is opened again, at first and at
+// most, and one that the authority does not offer.
 const (
 	firstWatchPause = 20 * time.Millisecond
 	maxWatchPause   = time.Second
 	noWatchPause    = 30 * time.Second
+)
+
+// helloTimeout is how long a Watch may take to open.
+const helloTimeout = 10 * time.Second
+
+var (
+	errNoHello = errors.New("the authority sent no hello in time")
+	errSilent  = errors.New("the authority no longer answers renewals")
 )
 
 // watcher keeps a Watch open: it applies events to the cache and renews its lease.
@@ -31,32 +42,34 @@ type watcher struct {
 	cache  *cache
 	intake *intakeSource
 	name   string
-	bound  clock.Bound // the most that this client takes; 0: the authority's
 
-	once    sync.Once
-	running sync.WaitGroup
+	begun atomic.Bool
+	now   atomic.Value // WatchState
 }
 
-// start opens the Watch, the first time it is called.
-func (w *watcher) start(lifetime context.Context) {
-	w.once.Do(func() { w.running.Go(func() { w.run(lifetime) }) })
+func (w *watcher) state() WatchState {
+	state, _ := w.now.Load().(WatchState)
+	return state
 }
 
+// run opens Watches, one after the other, until the context ends.
 func (w *watcher) run(ctx context.Context) {
-	pause := firstWatchPause
-	for {
+	for pause := firstWatchPause; ; pause = min(2*pause, maxWatchPause) {
+		w.now.Store(WatchOpening)
 		opened, err := w.watch(ctx)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case opened:
-			pause = firstWatchPause
-		case status.Code(err) == codes.Unimplemented, status.Code(err) == codes.FailedPrecondition:
-			pause = noWatchPause // another version: until then every call asks
-		default:
-			pause = min(2*pause, maxWatchPause)
 		}
-		timer := time.NewTimer(pause)
+		wait := pause
+		switch code := status.Code(err); {
+		case code == codes.Unimplemented || code == codes.FailedPrecondition:
+			w.now.Store(WatchUnsupported)
+			wait = noWatchPause
+		case opened > maxWatchPause:
+			pause, wait = firstWatchPause/2, firstWatchPause
+		}
+		wait -= rand.N(wait / 2) // not all clients of a replica at once
+		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -66,112 +79,119 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
-var errSilent = errors.New("the authority no longer answers renewals")
-
-// watch is one Watch, one epoch if a hello comes. opened reports that it did.
-func (w *watcher) watch(parent context.Context) (opened bool, err error) {
+// watch is one Watch, and one epoch if a hello comes. It returns for how long the
+// Watch was open.
+func (w *watcher) watch(parent context.Context) (opened time.Duration, err error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	stream, err := w.rpc.Watch(ctx)
 	if err != nil {
-		return false, fmt.Errorf("open the watch: %w", err)
+		return 0, fmt.Errorf("open the watch: %w", err)
 	}
-	if err := stream.Send(&sessiondv1.WatchRequest{Protocol: watchProtocol, Client: w.name}); err != nil {
-		return false, streamError(stream, err)
-	}
-	sentAt := time.Now()
-	first, err := stream.Recv()
+	in, number, err := w.hello(stream, cancel)
 	if err != nil {
-		return false, fmt.Errorf("watch: %w", err)
+		return 0, fmt.Errorf("open the watch: %w", err)
 	}
-	if first.GetHello().GetIntake() == nil {
-		return false, errors.New("watch: the first message is no hello")
-	}
-	in := newIntake(first.GetHello().GetIntake(), sentAt)
 	w.intake.learn(in)
-	bound := clock.Bound(in.bound)
-	if w.bound > 0 {
-		bound = min(bound, w.bound)
-	}
-	if bound <= 0 {
-		return false, errors.New("watch: the authority names no staleness bound")
-	}
-	epoch := w.cache.begin(in.instances[0], bound)
+	began := clock.Now()
+	epoch := w.cache.begin(in.instances[0], clock.Bound(in.bound))
 	defer w.cache.endWatch(epoch)
+	w.now.Store(WatchLive)
 
-	s := &renewals{sent: map[uint64]clock.Instant{}, acks: make(chan uint64, 1)}
-	s.acks <- first.GetNumber()
+	r := &renewals{bound: clock.Bound(in.bound), sent: map[uint64]clock.Instant{}, acks: make(chan uint64, 1)}
+	r.ack(number)
 	var sending sync.WaitGroup
 	defer sending.Wait()
 	defer cancel(nil)
-	sending.Go(func() { cancel(s.send(ctx, stream, bound)) })
+	sending.Go(func() { cancel(r.run(ctx, stream, w.cache)) })
 	for {
 		message, err := stream.Recv()
 		if err != nil {
-			if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
-				err = cause
-			}
-			return true, fmt.Errorf("watch: %w", err)
+			return clock.Now().Sub(began), fmt.Errorf("watch: %w", err)
 		}
 		if len(message.GetEvents()) > 0 {
 			w.cache.apply(epoch, changesOf(message.GetEvents()))
 		}
 		if g := message.GetGrant(); g != nil {
-			if sent, ok := s.answered(g.GetRenew()); ok {
+			if sent, ok := r.answered(g.GetRenew()); ok {
 				w.cache.grant(epoch, clock.AsOf(sent, g.GetAge().AsDuration()))
 			}
 		}
-		s.ack(message.GetNumber())
+		r.ack(message.GetNumber())
 	}
 }
 
-func streamError(stream sessiondv1.SessionService_WatchClient, err error) error {
-	if _, cause := stream.Recv(); cause != nil {
-		err = cause
+// hello opens a stream and returns what its first message says, and the number of that.
+func (w *watcher) hello(stream sessiondv1.SessionService_WatchClient, cancel context.CancelCauseFunc) (*intake, uint64, error) {
+	late := time.AfterFunc(helloTimeout, func() { cancel(errNoHello) })
+	defer late.Stop()
+	sentAt := time.Now()
+	// Why it failed, Recv tells.
+	if err := stream.Send(&sessiondv1.WatchRequest{Protocol: watchProtocol, Client: w.name}); err != nil && !errors.Is(err, io.EOF) {
+		return nil, 0, err
 	}
-	return fmt.Errorf("watch: %w", err)
+	first, err := stream.Recv()
+	if err != nil {
+		return nil, 0, err
+	}
+	if first.GetHello().GetIntake() == nil {
+		return nil, 0, errors.New("the first message is no hello")
+	}
+	in := newIntake(first.GetHello().GetIntake(), sentAt)
+	if in.bound <= 0 {
+		return nil, 0, errors.New("the authority names no staleness bound")
+	}
+	return in, first.GetNumber(), nil
 }
 
 // renewals sends renewals and acknowledgements. A lease counts from the sending of
 // the renewal that its grant answers (C1, W2).
 type renewals struct {
-	acks chan uint64 // capacity 1, the newest
+	bound clock.Bound
+	acks  chan uint64 // capacity 1, the newest
 
 	mu     sync.Mutex
 	number uint64
 	sent   map[uint64]clock.Instant
 }
 
-func (r *renewals) send(ctx context.Context, stream sessiondv1.SessionService_WatchClient, bound clock.Bound) error {
-	ticker := time.NewTicker(bound.Beat())
+// run sends until the stream ends. It renews at once, at every beat while there is
+// something to be lent for, and when something has come to be.
+func (r *renewals) run(ctx context.Context, stream sessiondv1.SessionService_WatchClient, cache *cache) error {
+	ticker := time.NewTicker(r.bound.Beat())
 	defer ticker.Stop()
-	for first := true; ; first = false {
-		request := &sessiondv1.WatchRequest{}
-		if first {
-			request.Renew = r.next()
-		} else {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case request.Ack = <-r.acks:
-			case <-ticker.C:
-				// So many renewals without a grant, or the grant's stream is silent.
-				if r.waiting() > maxUnanswered {
-					return errSilent
-				}
-				request.Renew = r.next()
-			}
-		}
+	request := &sessiondv1.WatchRequest{Renew: r.next()}
+	for {
 		if err := stream.Send(request); err != nil {
+			return err
+		}
+		var err error
+		if request, err = r.wait(ctx, ticker, cache); err != nil {
 			return err
 		}
 	}
 }
 
-// maxUnanswered is how many renewals may be without an answer, about two bounds'
-// worth, before the stream is given up: an authority whose store is away answers
-// none, and another stream would not help.
-const maxUnanswered = 10
+// wait returns what is to be sent next, when it is due.
+func (r *renewals) wait(ctx context.Context, ticker *time.Ticker, cache *cache) (*sessiondv1.WatchRequest, error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case number := <-r.acks:
+			return &sessiondv1.WatchRequest{Ack: number}, nil
+		case <-cache.wanted:
+		case <-ticker.C:
+			if r.silent() {
+				return nil, errSilent
+			}
+			if cache.idle() {
+				continue
+			}
+		}
+		return &sessiondv1.WatchRequest{Renew: r.next()}, nil
+	}
+}
 
 func (r *renewals) next() uint64 {
 	r.mu.Lock()
@@ -181,10 +201,19 @@ func (r *renewals) next() uint64 {
 	return r.number
 }
 
-func (r *renewals) waiting() int {
+// silent reports that renewals have been without an answer for two bounds. An
+// authority whose store is away answers none, and another stream would not help:
+// so the stream is given up only when what was kept is of little use any more.
+func (r *renewals) silent() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.sent)
+	now := clock.Now()
+	for _, sent := range r.sent {
+		if now.Sub(sent) > 2*time.Duration(r.bound) {
+			return true
+		}
+	}
+	return false
 }
 
 // answered returns when a renewal was sent, and forgets it and all before it.
