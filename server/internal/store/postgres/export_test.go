@@ -8,6 +8,9 @@ import (
 	"github.com/sessiond/sessiond/server/internal/store"
 )
 
+// PollSQL is the poll's statement.
+var PollSQL = pollSQL
+
 // SQL is the lookup's statement.
 func (s *Store) SQL() string { return s.statement.sql }
 

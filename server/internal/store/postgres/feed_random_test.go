@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/sessiond/sessiond/server/internal/feed"
 	"github.com/sessiond/sessiond/server/internal/pgtest"
+	"github.com/sessiond/sessiond/server/internal/store/postgres"
 )
 
 // ledger holds which events were committed and which were delivered.
@@ -262,6 +264,41 @@ func TestCleanRemovesWhatADumpBrought(t *testing.T) {
 	exec(t, writer, "COMMIT")
 	if news := poll(t, f, r.Position); !hasKey(news, "token-0") {
 		t.Errorf("the event that was being written: %+v", news.Events)
+	}
+}
+
+// TestCleanAfterALongAbsence removes what has gathered while no replica ran.
+func TestCleanAfterALongAbsence(t *testing.T) {
+	dsn := installed(t, pgtest.Start(t), 0)
+	run(t, dsn, "INSERT INTO sessiond.event(kind) SELECT 'a' FROM generate_series(1, 25000)")
+	f := openFeed(t, dsn)
+	register(t, f)
+	if err := f.Clean(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := scan[int](t, connect(t, dsn), "SELECT count(*) FROM sessiond.event"); n != 0 {
+		t.Errorf("%d events are left", n)
+	}
+}
+
+// TestPollUsesTheIndex in the plan that a prepared statement ends with.
+func TestPollUsesTheIndex(t *testing.T) {
+	dsn := installed(t, pgtest.Start(t), 0)
+	run(t, dsn, "INSERT INTO sessiond.event(xid, kind, usr) SELECT i::text::xid8, 'u', i::text FROM generate_series(1, 20000) i")
+	run(t, dsn, "VACUUM ANALYZE sessiond.event")
+	conn := connect(t, dsn)
+	exec(t, conn, "SET plan_cache_mode = force_generic_plan")
+	exec(t, conn, "PREPARE poll(text) AS "+postgres.PollSQL)
+	rows, err := conn.Query(t.Context(), "EXPLAIN EXECUTE poll('100:200:150')")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan := strings.Join(lines, "\n"); strings.Contains(plan, "Seq Scan on event") {
+		t.Errorf("plan:\n%s", plan)
 	}
 }
 

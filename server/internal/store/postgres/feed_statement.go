@@ -75,10 +75,13 @@ FROM (SELECT 1) AS one LEFT JOIN sessiond.replica AS r ON true`
   RETURNING ` + durableSQL + ` AS durable)
 SELECT durable FROM gone`
 
-	// cleanSQL removes the events that are visible in what every replica has written
-	// down (F7). One that is visible here and not finished here came with a dump of
-	// another server.
-	cleanSQL = `DELETE FROM sessiond.event AS e
-WHERE NOT EXISTS (SELECT FROM sessiond.replica AS r WHERE NOT pg_visible_in_snapshot(e.xid, r.position))
-   OR NOT pg_visible_in_snapshot(e.xid, pg_current_snapshot())`
+	// cleanSQL removes up to $1 of the events that are visible in what every replica
+	// has written down (F7). One that is visible here and not finished here came with
+	// a dump of another server. Rows of the outbox are never updated, so that ctid
+	// names one for as long as the statement runs.
+	cleanSQL = `DELETE FROM sessiond.event WHERE ctid = ANY (ARRAY(
+  SELECT e.ctid FROM sessiond.event AS e
+  WHERE NOT EXISTS (SELECT FROM sessiond.replica AS r WHERE NOT pg_visible_in_snapshot(e.xid, r.position))
+     OR NOT pg_visible_in_snapshot(e.xid, pg_current_snapshot())
+  LIMIT $1::bigint))`
 )

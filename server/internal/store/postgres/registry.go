@@ -57,12 +57,23 @@ func (f *Feed) Exclude(ctx context.Context, id string, beat int64) (bool, error)
 	return err == nil && removed == 1, err
 }
 
-// Clean implements [feed.Source].
+// cleanBatch is how many events one statement removes: few enough to end in time.
+const cleanBatch = 10_000
+
+// Clean implements [feed.Source]. What has gathered while no replica ran takes
+// several transactions; those that were committed before an error stay.
 func (f *Feed) Clean(ctx context.Context) error {
-	return f.onSide(ctx, "cleaning up", func(ctx context.Context, conn *pgxpool.Conn) error {
-		_, err := conn.Exec(ctx, cleanSQL)
-		return err
-	})
+	for {
+		var removed int64
+		err := f.onSide(ctx, "cleaning up", func(ctx context.Context, conn *pgxpool.Conn) error {
+			tag, err := conn.Exec(ctx, cleanSQL, cleanBatch)
+			removed = tag.RowsAffected()
+			return err
+		})
+		if err != nil || removed < cleanBatch {
+			return err
+		}
+	}
 }
 
 // Revision implements [feed.Source].
