@@ -23,13 +23,25 @@ type FeedInstall struct {
 
 // openSource opens the change feed of a store. The error wraps
 // [feed.ErrNotInstalled] where there is none.
-func openSource(ctx context.Context, cfg StoreConfig) (feed.Source, error) {
+func openSource(ctx context.Context, cfg StoreConfig, bound time.Duration) (feed.Source, error) {
 	if cfg.Driver == DriverPostgres {
 		source, err := postgres.OpenFeed(ctx, cfg.postgres())
 		if err != nil {
 			return nil, err // not a nil pointer in an interface
 		}
 		return source, nil
+	}
+	if cfg.Create {
+		// The embedded database is ours: it has a feed, for the bound that is configured.
+		plan, err := sqlite.PlanInstall(ctx, cfg.sqlite(), sqlite.InstallOptions{Bound: bound})
+		if err != nil {
+			return nil, err
+		}
+		if len(plan.Statements) > 0 {
+			if err := sqlite.Apply(ctx, cfg.sqlite(), plan.Statements); err != nil {
+				return nil, err
+			}
+		}
 	}
 	source, err := sqlite.OpenFeed(ctx, cfg.sqlite())
 	if err != nil {

@@ -154,7 +154,7 @@ func (s *Server) openFeed(ctx context.Context) (feed.Source, error) {
 	if s.cfg.Feed.Mode == FeedOff {
 		return nil, nil
 	}
-	source, err := openSource(ctx, s.cfg.Store)
+	source, err := openSource(ctx, s.cfg.Store, s.cfg.Authority.StalenessBound)
 	if errors.Is(err, feed.ErrNotInstalled) && s.cfg.Feed.Mode != FeedRequired {
 		s.log.Warn("no change feed: cached sessions age out instead, sessions cannot be revoked here, and the store is read more often; sessiond feed install changes that", "reason", err)
 		return nil, nil

@@ -43,10 +43,10 @@ var (
 // up. A package without a line fails, so that a new one is placed on purpose.
 var rules = map[string]rule{
 	// What workers import.
-	"sessioncookie":   {never: []string{goGRPC}},
+	"sessioncookie":       {never: []string{goGRPC}},
 	"internal/clock":      {},
 	"internal/interleave": {},
-	"gen/sessiond/v1": {modules: []string{goGRPC, protobuf}, never: heavy},
+	"gen/sessiond/v1":     {modules: []string{goGRPC, protobuf}, never: heavy},
 	"client": {
 		local:   []string{"gen/sessiond/v1", "internal/clock", "sessioncookie"},
 		modules: []string{goGRPC, protobuf, rpcErrors},

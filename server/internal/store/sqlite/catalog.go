@@ -9,8 +9,14 @@ import (
 	"github.com/sessiond/sessiond/server/internal/store/schema"
 )
 
+// queryer is a database, a connection of it or a transaction.
+type queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
 // readCatalog reads the tables of the main database.
-func readCatalog(ctx context.Context, db *sql.DB) (schema.Catalog, error) {
+func readCatalog(ctx context.Context, db queryer) (schema.Catalog, error) {
 	c := schema.Catalog{CreateIndex: "CREATE UNIQUE INDEX session_token_idx"}
 	err := each(ctx, db, `SELECT name, type FROM pragma_table_list
 		WHERE schema = 'main' AND type <> 'shadow' AND name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY name`, nil,
@@ -43,7 +49,7 @@ func readCatalog(ctx context.Context, db *sql.DB) (schema.Catalog, error) {
 }
 
 // readTable reads columns, indexes and foreign keys.
-func readTable(ctx context.Context, db *sql.DB, t *schema.Table) error {
+func readTable(ctx context.Context, db queryer, t *schema.Table) error {
 	key := map[int]string{} // the primary key's columns, by position from 1
 	rowid := false
 	// hidden 1 is a virtual table's column; 2 and 3 are generated ones.
@@ -97,7 +103,7 @@ func readTable(ctx context.Context, db *sql.DB, t *schema.Table) error {
 }
 
 // each calls f for each row of query.
-func each(ctx context.Context, db *sql.DB, query string, args []any, f func(scan func(...any) error) error) error {
+func each(ctx context.Context, db queryer, query string, args []any, f func(scan func(...any) error) error) error {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return fmt.Errorf("catalog: %w", err)
