@@ -26,7 +26,9 @@ import (
 const CookieName = "better-auth.session_token"
 
 const (
-	secret    = "clienttest: not a secret"
+	secret       = "clienttest: not a secret"
+	configDigest = "clienttest"
+
 	maxBytes  = 64 << 10
 	maxBatch  = 100
 	staleness = 5 * time.Second
@@ -44,6 +46,9 @@ type Authority struct {
 	sessions map[string]client.Session // by token
 	refused  map[string]client.Reason  // by token
 	failure  error
+	watchers map[*watcher]struct{}
+	revision uint64
+	progress chan struct{} // closed when a Watch has acknowledged something, or ended
 }
 
 var _ sessiondv1.SessionServiceServer = (*Authority)(nil)
@@ -57,6 +62,8 @@ func New(tb testing.TB) *Authority {
 		listener: bufconn.Listen(1 << 20),
 		sessions: map[string]client.Session{},
 		refused:  map[string]client.Reason{},
+		watchers: map[*watcher]struct{}{},
+		progress: make(chan struct{}),
 	}
 	server := grpc.NewServer()
 	sessiondv1.RegisterSessionServiceServer(server, a)
@@ -115,24 +122,27 @@ func (a *Authority) AddRefused(reason client.Reason) (cookie string) {
 	return cookieOf(token)
 }
 
-// Revoke ends the session that a Cookie header made by Add names.
+// Revoke ends the session that a Cookie header made by Add names. When it returns,
+// no Client of the Authority accepts the session any more.
 func (a *Authority) Revoke(cookie string) {
 	a.tb.Helper()
 	token, reason := tokenOf(strings.TrimPrefix(cookie, CookieName+"="))
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, ok := a.sessions[token]; !ok || reason != sessiondv1.Reason_REASON_UNSPECIFIED {
+	_, found := a.sessions[token]
+	a.mu.Unlock()
+	if !found || reason != sessiondv1.Reason_REASON_UNSPECIFIED {
 		a.tb.Fatal("clienttest: Revoke: the cookie names no session: pass what Add returned")
 	}
-	delete(a.sessions, token)
+	key := sha256.Sum256([]byte(token))
+	event := &sessiondv1.Event{Scope: &sessiondv1.Event_SessionKey{SessionKey: key[:]}}
+	a.tell(event, func() { delete(a.sessions, token) })
 }
 
 // Fail has every call fail with an error, a gRPC status as a rule. nil ends it.
-func (a *Authority) Fail(err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.failure = err
-}
+//
+// Its Clients forget what they hold in memory, so that it shows at once. Those of
+// a real authority go on from memory for up to the staleness bound.
+func (a *Authority) Fail(err error) { a.tell(&sessiondv1.Event{}, func() { a.failure = err }) }
 
 // Break has every call fail as if the store were down.
 func (a *Authority) Break() { a.Fail(status.Error(codes.Unavailable, "store unavailable")) }
@@ -144,15 +154,29 @@ func (a *Authority) GetIntake(context.Context, *sessiondv1.GetIntakeRequest) (*s
 	if a.failure != nil {
 		return nil, a.failure
 	}
+	return a.intake(), nil
+}
+
+// GetRevision implements SessionService.
+func (a *Authority) GetRevision(context.Context, *sessiondv1.GetRevisionRequest) (*sessiondv1.GetRevisionResponse, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.failure != nil {
+		return nil, a.failure
+	}
+	return &sessiondv1.GetRevisionResponse{Revision: a.presentRevision()}, nil
+}
+
+func (a *Authority) intake() *sessiondv1.GetIntakeResponse {
 	return &sessiondv1.GetIntakeResponse{
 		Cookies:            []*sessiondv1.CookieRule{{Name: CookieName}},
 		Authorization:      true,
 		MaxCredentialBytes: maxBytes,
 		MaxBatchSize:       maxBatch,
-		ConfigDigest:       []byte("clienttest"),
+		ConfigDigest:       []byte(configDigest),
 		StalenessBound:     durationpb.New(staleness),
 		Instance:           a.instance,
-	}, nil
+	}
 }
 
 // Validate implements SessionService.
@@ -161,6 +185,9 @@ func (a *Authority) Validate(_ context.Context, request *sessiondv1.ValidateRequ
 	defer a.mu.Unlock()
 	if a.failure != nil {
 		return nil, a.failure
+	}
+	if err := a.covers(request.GetAtLeast()); err != nil {
+		return nil, err
 	}
 	return a.decide(request.GetCredential(), time.Now()), nil
 }
@@ -175,6 +202,9 @@ func (a *Authority) BatchValidate(_ context.Context, request *sessiondv1.BatchVa
 	if n := len(request.GetCredentials()); n > maxBatch {
 		return nil, status.Errorf(codes.InvalidArgument, "%d credentials, at most %d", n, maxBatch)
 	}
+	if err := a.covers(request.GetAtLeast()); err != nil {
+		return nil, err
+	}
 	answer := &sessiondv1.BatchValidateResponse{}
 	for _, credential := range request.GetCredentials() {
 		answer.Verdicts = append(answer.Verdicts, a.decide(credential, time.Now()))
@@ -183,7 +213,12 @@ func (a *Authority) BatchValidate(_ context.Context, request *sessiondv1.BatchVa
 }
 
 func (a *Authority) decide(credential *sessiondv1.Credential, now time.Time) *sessiondv1.ValidateResponse {
+	answer := &sessiondv1.ValidateResponse{Instance: a.instance, ConfigDigest: []byte(configDigest)}
 	token, reason := read(credential)
+	if reason == sessiondv1.Reason_REASON_UNSPECIFIED {
+		key := sha256.Sum256([]byte(token))
+		answer.SessionKey = key[:]
+	}
 	session, found := a.sessions[token]
 	wanted := a.refused[token]
 	switch {
@@ -195,17 +230,13 @@ func (a *Authority) decide(credential *sessiondv1.Credential, now time.Time) *se
 	case session.ExpiresAt.Before(now):
 		reason = sessiondv1.Reason_REASON_EXPIRED
 	default:
-		return &sessiondv1.ValidateResponse{
-			Verdict:           &sessiondv1.ValidateResponse_Session{Session: sessionToProto(session, now)},
-			RemainingLifetime: durationpb.New(session.ExpiresAt.Sub(now)),
-			NeedsRefresh:      session.NeedsRefresh,
-			Instance:          a.instance,
-		}
+		answer.Verdict = &sessiondv1.ValidateResponse_Session{Session: sessionToProto(session, now)}
+		answer.RemainingLifetime = durationpb.New(session.ExpiresAt.Sub(now))
+		answer.NeedsRefresh = session.NeedsRefresh
+		return answer
 	}
-	return &sessiondv1.ValidateResponse{
-		Verdict:  &sessiondv1.ValidateResponse_Refusal{Refusal: &sessiondv1.Refusal{Reason: reason}},
-		Instance: a.instance,
-	}
+	answer.Verdict = &sessiondv1.ValidateResponse_Refusal{Refusal: &sessiondv1.Refusal{Reason: reason}}
+	return answer
 }
 
 // read finds and verifies the token of a credential.

@@ -1,6 +1,7 @@
 package clienttest
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/sessiond/sessiond/client"
 )
@@ -41,6 +44,9 @@ func RunContract(t *testing.T, start func(testing.TB) Subject) {
 		{"batch", testBatch},
 		{"revoked is refused", testRevoked},
 		{"undecided is not refused", testUndecided},
+		{"memory forgets what is revoked", testMemoryForgets},
+		{"a revision is enough", testRevision},
+		{"what follows a session ends with it", testFollow},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, start(t)) })
 	}
@@ -170,5 +176,117 @@ func testUndecided(t *testing.T, subject Subject) {
 	session, err := sessions.Validate(t.Context(), client.FromHeaders(cookie, ""), client.Strict())
 	if session != nil || !errors.Is(err, client.ErrUnavailable) || client.ReasonOf(err) != "" {
 		t.Errorf("Validate = %v, %v; want ErrUnavailable and nothing else", session, err)
+	}
+}
+
+// contractPatience is longer than any promise of the contract takes to come true:
+// a stream ends at most two bounds after the commit.
+const contractPatience = 3 * staleness
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	late := time.NewTimer(contractPatience)
+	defer late.Stop()
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for !condition() {
+		select {
+		case <-again.C:
+		case <-late.C:
+			t.Fatalf("%s: not within %v", what, contractPatience)
+		}
+	}
+}
+
+// remembered returns a Client that answers a credential from memory.
+func remembered(t *testing.T, subject Subject, credential client.Credential) *client.Client {
+	t.Helper()
+	sessions := subject.Client()
+	eventually(t, "the session is remembered", func() bool {
+		if _, err := sessions.Validate(t.Context(), credential); err != nil {
+			t.Fatalf("before Revoke: %v", err)
+		}
+		return sessions.Stats().Hits > 0
+	})
+	return sessions
+}
+
+func testMemoryForgets(t *testing.T, subject Subject) {
+	cookie := subject.Add(sample())
+	credential := client.FromHeaders(cookie, "")
+	sessions := remembered(t, subject, credential)
+	subject.Revoke(cookie)
+	if _, err := sessions.Validate(t.Context(), credential, client.Strict()); !errors.Is(err, client.ErrInvalid) {
+		t.Errorf("strict after Revoke: %v; want ErrInvalid", err)
+	}
+	// What a client has read of the end itself it does not forget.
+	for range 3 {
+		if _, err := sessions.Validate(t.Context(), credential); !errors.Is(err, client.ErrInvalid) {
+			t.Errorf("after a strict refusal: %v; want ErrInvalid", err)
+		}
+	}
+	// Another client learns of it by itself.
+	cookie = subject.Add(other())
+	credential = client.FromHeaders(cookie, "")
+	sessions = remembered(t, subject, credential)
+	subject.Revoke(cookie)
+	eventually(t, "the session is refused", func() bool {
+		_, err := sessions.Validate(t.Context(), credential)
+		if err != nil && !errors.Is(err, client.ErrInvalid) {
+			t.Fatalf("after Revoke: %v; want ErrInvalid", err)
+		}
+		return err != nil
+	})
+	if _, err := sessions.Validate(t.Context(), credential); !errors.Is(err, client.ErrInvalid) {
+		t.Errorf("after a refusal: %v; want ErrInvalid", err)
+	}
+}
+
+func other() client.Session {
+	s := sample()
+	s.ID = "session-3"
+	s.UserID, s.User.ID, s.User.Email = "user-3", "user-3", "cem@example.com"
+	return s
+}
+
+func testRevision(t *testing.T, subject Subject) {
+	cookie := subject.Add(sample())
+	credential := client.FromHeaders(cookie, "")
+	sessions := remembered(t, subject, credential)
+	subject.Revoke(cookie)
+	revision, err := sessions.Revision(t.Context())
+	if unavailable, ok := errors.AsType[*client.UnavailableError](err); ok && status.Code(unavailable.Cause) == codes.FailedPrecondition {
+		return // this store has no revisions
+	}
+	if err != nil {
+		t.Fatalf("Revision: %v", err)
+	}
+	if _, err := sessions.Validate(t.Context(), credential, client.AtLeast(revision)); !errors.Is(err, client.ErrInvalid) {
+		t.Errorf("at least the revision after Revoke: %v; want ErrInvalid", err)
+	}
+}
+
+func testFollow(t *testing.T, subject Subject) {
+	cookie := subject.Add(sample())
+	credential := client.FromHeaders(cookie, "")
+	sessions := remembered(t, subject, credential)
+	session, followed, err := sessions.Follow(t.Context(), credential, nil)
+	if err != nil || session.ID != "session-1" {
+		t.Fatalf("Follow = %v, %v", session, err)
+	}
+	if err := followed.Err(); err != nil {
+		t.Fatalf("the context ended at once: %v", context.Cause(followed))
+	}
+	subject.Revoke(cookie)
+	late := time.NewTimer(contractPatience)
+	defer late.Stop()
+	select {
+	case <-followed.Done():
+	case <-late.C:
+		t.Fatalf("the context has not ended %v after Revoke", contractPatience)
+	}
+	if err := context.Cause(followed); !errors.Is(err, client.ErrInvalid) {
+		t.Errorf("it ended for %v; want ErrInvalid", err)
 	}
 }
