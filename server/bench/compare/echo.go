@@ -10,10 +10,9 @@ import (
 	"os/exec"
 	"syscall"
 
+	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
-
-	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
 )
 
 // echoArgument makes this program the echo, in a process of its own as the

@@ -65,8 +65,9 @@ func (i *issuer) stop() error {
 	return i.end(syscall.SIGTERM)
 }
 
-// call calls the issuer's API as a browser does and decodes its answer into result.
-func (i *issuer) call(ctx context.Context, method, path, cookie string, body, result any) (_ *http.Response, err error) {
+// call calls the issuer's API as a browser does, decodes its answer into result and
+// returns the cookies that it sets.
+func (i *issuer) call(ctx context.Context, method, path, cookie string, body, result any) (_ []*http.Cookie, err error) {
 	var sent io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -101,7 +102,7 @@ func (i *issuer) call(ctx context.Context, method, path, cookie string, body, re
 	if err := json.Unmarshal(text, result); err != nil {
 		return nil, fmt.Errorf("issuer: %s: %w", path, err)
 	}
-	return resp, nil
+	return resp.Cookies(), nil
 }
 
 // session asks the issuer for the session of a cookie, and wants one.
@@ -132,11 +133,11 @@ func (i *issuer) signUp(ctx context.Context, email string) error {
 // signIn returns the cookie of a new session.
 func (i *issuer) signIn(ctx context.Context, email string) (string, error) {
 	var answer struct{ User struct{ ID string } }
-	resp, err := i.call(ctx, http.MethodPost, "sign-in/email", "", map[string]string{"email": email, "password": password}, &answer)
+	cookies, err := i.call(ctx, http.MethodPost, "sign-in/email", "", map[string]string{"email": email, "password": password}, &answer)
 	if err != nil {
 		return "", err
 	}
-	for _, c := range resp.Cookies() {
+	for _, c := range cookies {
 		if c.Name == cookieName {
 			return c.Name + "=" + c.Value, nil
 		}

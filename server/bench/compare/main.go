@@ -56,10 +56,14 @@ func signOut() []measurement {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	// Complaints that cannot be shown leave the exit code to speak.
+	fail := func(err error) int {
+		_, _ = fmt.Fprintln(stderr, "compare:", err)
+		return exitFailed
+	}
 	if len(args) > 0 && args[0] == echoArgument {
 		if err := serveEcho(ctx, args[1:]); err != nil {
-			fmt.Fprintln(stderr, "echo:", err)
-			return exitFailed
+			return fail(err)
 		}
 		return exitMet
 	}
@@ -87,8 +91,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = errors.New("-rounds must be at least 1")
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "compare:", err)
-		return exitFailed
+		return fail(err)
 	}
 	report, err := measure(ctx, chosen, labConfig{root: *root, rounds: *rounds, short: *short, progress: stderr})
 	if len(report.Rows) > 0 {
@@ -99,8 +102,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = report.write(*out)
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "compare:", err)
-		return exitFailed
+		return fail(err)
 	}
 	if slices.ContainsFunc(report.Rows, Row.missed) {
 		return exitMissed

@@ -160,14 +160,17 @@ func (r Report) write(path string) error {
 // table prints the rows for a reader.
 func (r Report) table(w io.Writer) error {
 	tab := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(tab, "row\tunit\tours\ttheirs\tratio\tspread\trounds\tbar\tpass\tnote")
+	lines := []string{"row\tunit\tours\ttheirs\tratio\tspread\trounds\tbar\tpass\tnote"}
 	for _, row := range r.Rows {
 		pass := "-"
 		if row.Pass != nil {
 			pass = map[bool]string{true: "yes", false: "NO"}[*row.Pass]
 		}
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s–%s\t%d\t%s\t%s\t%s\n", row.Row, row.Unit, figure(&row.Ours), figure(row.Theirs), figure(row.Ratio),
-			figure(&row.Spread[0]), figure(&row.Spread[1]), row.Rounds, row.Bar, pass, row.Note)
+		lines = append(lines, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s–%s\t%d\t%s\t%s\t%s", row.Row, row.Unit, figure(&row.Ours), figure(row.Theirs), figure(row.Ratio),
+			figure(&row.Spread[0]), figure(&row.Spread[1]), row.Rounds, row.Bar, pass, row.Note))
+	}
+	if _, err := fmt.Fprintln(tab, strings.Join(lines, "\n")); err != nil {
+		return err
 	}
 	return tab.Flush()
 }

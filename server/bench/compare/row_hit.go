@@ -8,11 +8,10 @@ import (
 	"syscall"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
-
 	"github.com/sessiond/sessiond/client"
 	"github.com/sessiond/sessiond/interceptors"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 )
 
 // hitSessions is how many sessions, tokens and keys take turns: a worker does not
