@@ -13,6 +13,8 @@ import (
 // testSupport are the packages that exist for tests and may import testing.
 var testSupport = []string{
 	"client/clienttest",
+	"internal/interleave",
+	"server/internal/feed/feedtest",
 	"server/internal/e2e",
 	"server/internal/pgtest",
 	"server/internal/store/storetest",
