@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sessiond/sessiond/server/internal/feed"
+	"github.com/sessiond/sessiond/server/internal/feed/feedtest"
 	"github.com/sessiond/sessiond/server/internal/store/sqlite"
 )
 
@@ -289,4 +291,23 @@ func TestInstallIsIdempotent(t *testing.T) {
 	if err != nil || len(plan.Statements) != 0 {
 		t.Errorf("%d statements, %v", len(plan.Statements), err)
 	}
+}
+
+func TestFeedContract(t *testing.T) {
+	feedtest.Run(t, func(t *testing.T) feedtest.Subject {
+		i := newOutboxIssuer(t)
+		n := 0
+		return feedtest.Subject{
+			Source: openFeed(t, i.config),
+			SignIn: func(user string) (token, session string) {
+				n++
+				token, session = fmt.Sprintf("token-%d", n), fmt.Sprintf("session-%d", n)
+				now := "2026-01-01T00:00:00.000Z"
+				i.exec(t, `INSERT INTO user (id, name, email, emailVerified, createdAt, updatedAt) VALUES (?1, ?1, ?1, 1, ?2, ?2) ON CONFLICT DO NOTHING`, user, now)
+				i.exec(t, `INSERT INTO session (id, token, userId, expiresAt, createdAt, updatedAt) VALUES (?1, ?2, ?3, '2027-01-01T00:00:00.000Z', ?4, ?4)`, session, token, user, now)
+				return token, session
+			},
+			SignOut: func(token string) { i.exec(t, `DELETE FROM session WHERE token = ?1`, token) },
+		}
+	})
 }
