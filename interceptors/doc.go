@@ -9,7 +9,7 @@
 //	http.ListenAndServe(address, guard.Handler(mux))   // the same policy for net/http
 //
 // A handler reads the session with client.FromContext. A stream is authenticated
-// once, when it starts.
+// when it starts, and ends when its session does: see [Guard.Stream].
 //
 // # Policy
 //

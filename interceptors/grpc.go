@@ -26,7 +26,7 @@ func (g *Guard) ServerOptions() []grpc.ServerOption {
 // either alone leaves the other kind of call unguarded.
 func (g *Guard) Unary() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		ctx, err := g.authenticateCall(ctx, info.FullMethod)
+		ctx, err := g.authenticateCall(ctx, info.FullMethod, false)
 		if err != nil {
 			return nil, err
 		}
@@ -35,25 +35,37 @@ func (g *Guard) Unary() grpc.UnaryServerInterceptor {
 }
 
 // Stream returns the interceptor of streams, which authenticates when the stream
-// starts, before its first message is read.
+// starts, before its first message is read. With a [client.Client] for Validator
+// the stream ends with its session: its context is cancelled, receiving and sending
+// return the refusal, and that is the status of the stream whatever the handler
+// returns.
 func (g *Guard) Stream() grpc.StreamServerInterceptor {
 	return func(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		ctx, err := g.authenticateCall(stream.Context(), info.FullMethod)
+		ctx, err := g.authenticateCall(stream.Context(), info.FullMethod, true)
 		if err != nil {
 			return err
 		}
-		// Not WrapServerStream, which would change a wrapper that an earlier
-		// interceptor still holds.
-		return handler(server, &middleware.WrappedServerStream{ServerStream: stream, WrappedContext: ctx})
+		if _, signedIn := client.FromContext(ctx); g.follower == nil || !signedIn {
+			// Not WrapServerStream, which would change a wrapper that an earlier
+			// interceptor still holds.
+			return handler(server, &middleware.WrappedServerStream{ServerStream: stream, WrappedContext: ctx})
+		}
+		err = handler(server, newGuardedStream(ctx, stream))
+		if end := ended(ctx); end != nil {
+			return end
+		}
+		return err
 	}
 }
 
-func (g *Guard) authenticateCall(ctx context.Context, method string) (context.Context, error) {
+// authenticateCall decides on a call; stays says that it is a stream, which has to
+// end with its session.
+func (g *Guard) authenticateCall(ctx context.Context, method string, stays bool) (context.Context, error) {
 	headers := client.FromHeaders(
 		joinCookies(metadata.ValueFromIncomingContext(ctx, cookieKey)),
 		first(metadata.ValueFromIncomingContext(ctx, authorizationKey)),
 	)
-	ctx, err := g.authenticate(ctx, method, g.policy.of(method), headers)
+	ctx, err := g.authenticate(ctx, method, g.policy.of(method), headers, stays)
 	if err != nil {
 		return nil, answerTo(err).status().Err()
 	}

@@ -28,6 +28,7 @@ var _ Validator = (*client.Client)(nil)
 type Guard struct {
 	validator Validator
 	narrower  narrower // nil if the validator is none
+	follower  follower // nil if the validator is none
 	policy    policy
 	patterns  []string
 	// credential is nil for the headers.
@@ -55,6 +56,7 @@ func New(validator Validator, opts ...Option) (*Guard, error) {
 		observer:   s.observer,
 	}
 	g.narrower, _ = validator.(narrower)
+	g.follower, _ = validator.(follower)
 	return g, nil
 }
 
@@ -101,8 +103,9 @@ var (
 // authenticate decides whether a call may go on. It is the only place where that
 // is decided, for unary calls, streams and HTTP requests alike. The context it
 // returns carries the session, if there is one, and the credential for whoever
-// forwards it; a session of another guard does not get through.
-func (g *Guard) authenticate(ctx context.Context, method string, need requirement, headers client.Credential) (context.Context, error) {
+// forwards it; a session of another guard does not get through. Where the call
+// stays open, the context ends with the session.
+func (g *Guard) authenticate(ctx context.Context, method string, need requirement, headers client.Credential, stays bool) (context.Context, error) {
 	ctx = client.WithoutSession(ctx)
 	if need.access == accessPublic {
 		if g.credential != nil {
@@ -116,7 +119,12 @@ func (g *Guard) authenticate(ctx context.Context, method string, need requiremen
 		credential, err = g.credential(ctx)
 	}
 	var session *client.Session
-	if err == nil {
+	followed := ctx
+	switch {
+	case err != nil:
+	case stays && g.follower != nil:
+		session, followed, err = g.follower.Follow(ctx, credential, need.checkRoles, need.calls...)
+	default:
 		session, err = g.validator.Validate(ctx, credential, need.calls...)
 	}
 	if err == nil && session == nil {
@@ -133,7 +141,7 @@ func (g *Guard) authenticate(ctx context.Context, method string, need requiremen
 	case err != nil:
 		return nil, err
 	default:
-		return client.NewContext(g.withCaller(ctx, credential), session), nil
+		return client.NewContext(g.withCaller(followed, credential), session), nil
 	}
 }
 
@@ -142,11 +150,17 @@ func (r requirement) check(session *client.Session) error {
 	switch {
 	case r.fresh > 0 && !session.Fresh(r.fresh):
 		return errNotFresh
-	case len(r.roles) > 0 && !session.HasRole(r.roles...):
-		return errRoleRequired
 	default:
-		return nil
+		return r.checkRoles(session)
 	}
+}
+
+// checkRoles is what has to stay true of a session while a stream is open.
+func (r requirement) checkRoles(session *client.Session) error {
+	if len(r.roles) > 0 && !session.HasRole(r.roles...) {
+		return errRoleRequired
+	}
+	return nil
 }
 
 func (g *Guard) observe(ctx context.Context, method string, start time.Time, err error, anonymous bool) {

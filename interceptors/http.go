@@ -15,7 +15,7 @@ func (g *Guard) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		headers := client.FromHeaders(joinCookies(r.Header["Cookie"]), r.Header.Get("Authorization"))
 		need := g.policy.ofPath(r.URL.Path, r.URL.EscapedPath())
-		ctx, err := g.authenticate(r.Context(), r.URL.Path, need, headers)
+		ctx, err := g.authenticate(r.Context(), r.URL.Path, need, headers, false)
 		if err != nil {
 			answerTo(err).write(w)
 			return
