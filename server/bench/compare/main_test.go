@@ -22,13 +22,19 @@ func TestChoose(t *testing.T) {
 }
 
 func TestUsageErrors(t *testing.T) {
-	for _, args := range [][]string{
-		{"-rows", "none"}, {"-rounds", "0"}, {"stray"}, {"-unknown"},
-		{"-root", t.TempDir()},
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-rows", "none"}, `no row "none"`},
+		{[]string{"-rounds", "0"}, "-rounds"},
+		{[]string{"stray"}, `unexpected argument "stray"`},
+		{[]string{"-unknown"}, "-unknown"},
+		{[]string{"-root", t.TempDir()}, "give its folder with -root"},
 	} {
 		var out, errs bytes.Buffer
-		if code := run(t.Context(), args, &out, &errs); code != exitFailed || errs.Len() == 0 {
-			t.Errorf("%v: exit code %d, %q", args, code, errs.String())
+		if code := run(t.Context(), tt.args, &out, &errs); code != exitFailed || !strings.Contains(errs.String(), tt.want) {
+			t.Errorf("%v: exit code %d, %q; want %d and %q", tt.args, code, errs.String(), exitFailed, tt.want)
 		}
 	}
 }
