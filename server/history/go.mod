@@ -2,12 +2,10 @@ module github.com/sessiond/sessiond/server/history
 
 go 1.26.0
 
-replace github.com/sessiond/sessiond => ../..
-
 require (
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/jackc/pgx/v5 v5.12.0
-	github.com/sessiond/sessiond v0.0.0-00010101000000-000000000000
+	github.com/sessiond/sessiond v0.0.0
 	golang.org/x/sys v0.49.0
 	google.golang.org/grpc v1.85.0
 )
@@ -22,3 +20,5 @@ require (
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261104224025-d1e00e9f33ab // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
+
+replace github.com/sessiond/sessiond => ../..
