@@ -15,6 +15,9 @@ import (
 const (
 	// revokeInterval paces revocations: 100 a second.
 	revokeInterval = 10 * time.Millisecond
+	// maxEnding is how many sessions are being ended at a time. Where the machine is
+	// too slow for the pace, it is slowed: a queue is not what is measured.
+	maxEnding = 8
 	// A worker asks every minAskInterval while it waits to refuse, which is the
 	// resolution of the latencies, but a fleet asks no more often than once in
 	// fleetAskInterval: the asking must not be what keeps the machine busy.
@@ -143,14 +146,17 @@ func (f *fleet) end(ctx context.Context, first, n int, revoke func(ctx context.C
 	var mu sync.Mutex
 	var late []time.Duration
 	var wg sync.WaitGroup
+	places := make(chan struct{}, maxEnding)
 pacing:
 	for i := range n {
 		select {
 		case <-ctx.Done():
 			break pacing
 		case <-pace.C:
+			places <- struct{}{}
 		}
 		wg.Go(func() {
+			defer func() { <-places }()
 			took, err := f.endOne(ctx, credentials[i], func(ctx context.Context) (time.Time, error) { return revoke(ctx, first+i) })
 			if err != nil {
 				cancel(err)
