@@ -26,6 +26,9 @@ type InstallOptions struct {
 	Role string
 }
 
+// oldestVersion is the first that has xid8 and pg_snapshot.
+const oldestVersion = 13_00_00
+
 // defaultBound is the staleness bound where nobody names another.
 const defaultBound = 5 * time.Second
 
@@ -33,7 +36,6 @@ const defaultBound = 5 * time.Second
 type state struct {
 	mapping   *schema.Mapping
 	installed bool
-	readable  bool // the setting can be read
 	version   int
 	bound     time.Duration
 	coverage  string
@@ -76,6 +78,10 @@ func PlanInstall(ctx context.Context, c Config, o InstallOptions) (*feed.Plan, e
 			p.Statements = append(slices.Clone(tablesDDL), objects...)
 		}
 		if !current || s.bound != o.Bound {
+			if s.installed {
+				// A replica that is registering now must see the new bound, or be seen (G5).
+				p.Statements = append(p.Statements, "lock table sessiond.replica in share mode")
+			}
 			p.Statements = append(p.Statements, fmt.Sprintf(
 				"insert into sessiond.setting(version, bound_ms, coverage, session_table, user_table, objects) values (%d, %d, '%s', %s, %s, '%s')\n"+
 					"  on conflict (one) do update set version = excluded.version, bound_ms = case when exists (select from sessiond.replica) then setting.bound_ms else excluded.bound_ms end,\n"+
@@ -172,8 +178,12 @@ func plan(ctx context.Context, c Config, make func(*pgx.Conn, *state) (*feed.Pla
 	}
 	defer closeConn(ctx, conn)
 	var standby bool
-	if err := conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby); err != nil {
+	var version int
+	if err := conn.QueryRow(ctx, "select pg_is_in_recovery(), current_setting('server_version_num')::int").Scan(&standby, &version); err != nil {
 		return nil, where.unavailable(err)
+	}
+	if version < oldestVersion {
+		return nil, fmt.Errorf("%s runs PostgreSQL %d, the change feed needs %d or later: without it cached sessions age out (feed.mode=off)", where, version/10000, oldestVersion/10000)
 	}
 	if standby {
 		return nil, fmt.Errorf("%s is a standby, which cannot be written to: connect to the primary", where)

@@ -210,9 +210,12 @@ func digestOf(statements []string) string {
 // coverageSQL is a row of two columns: a fingerprint of everything that writes
 // events, which changes when any of it was touched, though only for a moment; and
 // how many of the triggers that full coverage needs are there, on the right tables,
-// and enabled (S1). Partitioned tables count as none.
+// of the right functions, and enabled (S1). Partitioned tables count as none.
 const coverageSQL = `select md5(string_agg(concat_ws(':', t.oid, t.xmin, t.tgenabled, c.oid, p.oid, p.xmin), ',' order by t.oid)) as objects,
     count(*) filter (where t.tgenabled = (case t.tgname when 'sessiond_applied' then 'R' else 'A' end)::"char" and c.relkind = 'r'
+      and p.proname = case when t.tgname = 'sessiond_truncate' then 'forget_all'
+        else case c.oid when to_regclass(s.session_table) then 'session' else 'user' end ||
+          case t.tgname when 'sessiond_delete' then '_gone' when 'sessiond_update' then '_changed' else '_applied' end end
       and c.oid in (to_regclass(s.session_table), to_regclass(s.user_table))) as triggers
   from sessiond.setting s
   join pg_proc p on p.pronamespace = to_regnamespace('sessiond')
