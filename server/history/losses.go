@@ -61,28 +61,33 @@ func (s *session) learn(held row, good bool, begun, asked, answered, bound int64
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out losses
-	attempted, recent := false, false
+	// gone: it had ended for certain before; recent: it may have ended since, have
+	// been lost, and have ended again by the next attempt.
+	attempted, gone, recent := false, false, false
 	for _, c := range s.history.Changes {
 		if c.Kind == check.MayRestore || c.Sent > answered {
 			continue
 		}
 		attempted = true
-		// It may have been committed, lost, and committed again by the next attempt.
+		gone = gone || c.Kind == check.Ends && c.Acked <= begun
 		recent = recent || c.Acked > begun
 		if good && c.Kind == check.Ends && c.Acked < asked && !s.lost {
 			s.lost = true
 			out.endings++
 		}
 	}
-	restore := check.Change{Kind: check.MayRestore, How: "commits lost by the store", Sent: begun, Acked: answered, Until: answered}
+	note := func(kind check.Kind, how string, acked, until int64) {
+		s.history.Changes = append(s.history.Changes, check.Change{Kind: kind, How: how, Sent: begun, Acked: acked, Until: until})
+	}
+	if good && attempted || !good && recent {
+		note(check.MayRestore, "commits lost by the store", answered, answered)
+	}
 	switch {
-	case good && attempted, !good && recent:
-		s.history.Changes = append(s.history.Changes, restore)
 	case !good && !attempted:
-		s.history.Changes = append(s.history.Changes, check.Change{
-			Kind: check.Ends, How: "sign-in lost by the store", Sent: begun, Acked: answered, Until: answered + bound,
-		})
+		note(check.Ends, "sign-in lost by the store", answered, answered+bound)
 		out.sessions++
+	case !good && !gone:
+		note(check.MayEnd, "sign-in perhaps lost by the store", check.Forever, check.Forever)
 	}
 	if good {
 		out.updates += forgetUpdates(s.history.User, held.user, begun, asked) + forgetUpdates(s.history.Session, held.session, begun, asked)
