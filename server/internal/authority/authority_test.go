@@ -11,6 +11,8 @@ import (
 
 	"github.com/sessiond/sessiond/internal/clock"
 	"github.com/sessiond/sessiond/server/internal/authority"
+	"github.com/sessiond/sessiond/server/internal/cache"
+	"github.com/sessiond/sessiond/server/internal/feed"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/server/internal/store/sqlite"
 	"github.com/sessiond/sessiond/sessioncookie"
@@ -208,5 +210,64 @@ func TestUndecided(t *testing.T) {
 	e, err := a.Explain(t.Context(), noon, st.Describe(), headers(cookie(token, secret)))
 	if !errors.Is(err, store.ErrUnavailable) || e.Verdict != authority.VerdictUndecided {
 		t.Errorf("explain: %s, %v", e.Verdict, err)
+	}
+}
+
+// remembering answers from memory what the issuer has changed since without an event.
+type remembering struct {
+	memory, stored store.Record
+	reads          int
+}
+
+func (r *remembering) Get(ctx context.Context, q cache.Question) (cache.Answer, error) {
+	var out [1]cache.Answer
+	err := r.GetBatch(ctx, []cache.Question{q}, out[:])
+	return out[0], err
+}
+
+func (r *remembering) GetBatch(_ context.Context, qs []cache.Question, out []cache.Answer) error {
+	for i, q := range qs {
+		if q.MaxAge > 0 {
+			out[i] = cache.Answer{Record: &r.memory, AsOf: q.Arrived, FromCache: true}
+			continue
+		}
+		r.reads++
+		out[i] = cache.Answer{Record: &r.stored, AsOf: q.Arrived}
+	}
+	return nil
+}
+
+func (r *remembering) NeedsRead(feed.Revision) (bool, error) { return false, errors.New("none") }
+
+// TestTimesInMemoryRefuseNobody is A8: the issuer extends a session without an
+// event, so a time in a remembered record neither refuses nor asks for a refresh.
+func TestTimesInMemoryRefuseNobody(t *testing.T) {
+	old := store.Record{Found: true, Session: store.Session{ID: "s1", UserID: "u1", CreatedAt: noon.Add(-200 * time.Hour), UpdatedAt: noon.Add(-169 * time.Hour)}, User: &store.User{ID: "u1"}}
+	extended := old
+	extended.Session.ExpiresAt = noon.Add(168 * time.Hour)
+	for name, expires := range map[string]time.Time{"expired": noon.Add(-time.Hour), "due": noon.Add(time.Hour)} {
+		t.Run(name, func(t *testing.T) {
+			old.Session.ExpiresAt = expires
+			records := &remembering{memory: old, stored: extended}
+			cfg := authority.Config{
+				Cookies: sessioncookie.Config{Names: []string{name}, Secrets: []string{secret}}, MaxBatchSize: 8,
+				Policy: authority.Policy{ExpiresIn: 168 * time.Hour, UpdateAge: 24 * time.Hour},
+			}
+			a, err := authority.New(cfg, records)
+			if err != nil {
+				t.Fatal(err)
+			}
+			call := atNoon()
+			call.MaxAge = 5 * time.Second
+			c := headers(name + "=" + sessioncookie.Encode(sessioncookie.Sign("token", secret)))
+			one, err := a.Validate(t.Context(), call, c)
+			if err != nil || !one.Verdict.Good() || one.Verdict.NeedsRefresh || records.reads != 1 {
+				t.Errorf("%+v, %v after %d reads", one.Verdict, err, records.reads)
+			}
+			many, err := a.ValidateBatch(t.Context(), call, []authority.Credential{c, c})
+			if err != nil || !many[0].Verdict.Good() || many[1].Verdict.NeedsRefresh || records.reads != 3 {
+				t.Errorf("%+v, %v after %d reads", many, err, records.reads)
+			}
+		})
 	}
 }

@@ -314,6 +314,9 @@ func TestAnswerOfABeatLost(t *testing.T) {
 			if b.Acked != int64(len(acked))+1 || b.Number <= b.Acked {
 				t.Errorf("beat %+v after %d acknowledged", b, len(acked)+1)
 			}
+			if b.From != b.Written && b.From != acked[len(acked)-1].From && b.Number > lost[0].Number {
+				t.Errorf("after a lost answer the feed is read from %s, not from the last acknowledged beat's %s", b.From, b.Written)
+			}
 			if b.Written != lost[0].Written {
 				t.Errorf("a beat writes %s, the last acknowledged one brought %s", b.Written, lost[0].Written)
 			}
