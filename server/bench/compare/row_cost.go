@@ -113,7 +113,7 @@ func (s *costSide) measure(ctx context.Context, l *lab) error {
 	}
 	s.signIns, s.signOuts = append(s.signIns, in.perSecond), append(s.signOuts, out.perSecond)
 
-	rows := s.claim(l.size(4_000, 100))
+	rows := s.claim(l.size(20_000, 100))
 	inserted, err := drive(ctx, costWriters, rows.n, 0, func(ctx context.Context, i int) error { return s.insert(ctx, rows.first+i) })
 	if err != nil {
 		return err
