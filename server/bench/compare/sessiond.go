@@ -197,10 +197,10 @@ func (s *stub) validate(ctx context.Context, request *sessiondv1.ValidateRequest
 	return err
 }
 
-// fill has the authority remember the sessions of all requests, in batches.
+// fill has the authority remember the sessions of all requests, a batch at a time.
 func (s *stub) fill(ctx context.Context, requests []*sessiondv1.ValidateRequest) error {
-	const batch, inFlight = 128, 1
-	_, err := drive(ctx, inFlight, (len(requests)+batch-1)/batch, 0, func(ctx context.Context, i int) error {
+	const batch = 128
+	_, err := drive(ctx, 1, (len(requests)+batch-1)/batch, 0, func(ctx context.Context, i int) error {
 		asked := requests[i*batch : min((i+1)*batch, len(requests))]
 		request := &sessiondv1.BatchValidateRequest{}
 		for _, r := range asked {
