@@ -19,8 +19,9 @@ type flights struct {
 
 	mu    sync.Mutex
 	reads map[feed.Key]*read // the newest read of each key, sent or not
-	next  *flight            // not sent yet; nil: none
 	sent  []*flight
+	// gathered are not sent yet; all but the last are full.
+	gathered []*flight
 }
 
 // flight is one lookup.
@@ -52,13 +53,19 @@ func (f *flights) join(c *Cache, q Question, state State) *read {
 		c.joined.Add(1)
 		return r
 	}
-	if f.next == nil {
-		f.next = &flight{done: make(chan struct{})}
-	}
-	r := &read{key: q.Key, token: q.Token, flight: f.next}
-	f.next.reads = append(f.next.reads, r)
+	r := &read{key: q.Key, token: q.Token, flight: f.gathering(c.cfg.MaxBatch)}
+	r.flight.reads = append(r.flight.reads, r)
 	f.reads[q.Key] = r
 	return r
+}
+
+// gathering returns the flight that may take one more read. The caller holds the lock.
+func (f *flights) gathering(most int) *flight {
+	if n := len(f.gathered); n > 0 && len(f.gathered[n-1].reads) < most {
+		return f.gathered[n-1]
+	}
+	f.gathered = append(f.gathered, &flight{done: make(chan struct{})})
+	return f.gathered[len(f.gathered)-1]
 }
 
 // mayJoin reports whether a question may be answered by a flight that was sent (A3).
@@ -71,16 +78,9 @@ func (c *Cache) mayJoin(f *flight, q Question, state State) bool {
 func (f *flights) launch(c *Cache) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for f.next != nil && len(f.sent) < c.cfg.MaxFlights {
-		going := f.next
-		f.next = nil
-		if n := c.cfg.MaxBatch; len(going.reads) > n {
-			f.next = &flight{done: make(chan struct{}), reads: append([]*read(nil), going.reads[n:]...)}
-			for _, r := range f.next.reads {
-				r.flight = f.next
-			}
-			going.reads = going.reads[:n]
-		}
+	for len(f.gathered) > 0 && len(f.sent) < c.cfg.MaxFlights {
+		going := f.gathered[0]
+		f.gathered = f.gathered[1:]
 		// The step before the sending: an event applied from now on is later (A2).
 		going.step, going.sent, going.isSent = c.stamps.now(), clock.Now(), true
 		f.sent = append(f.sent, going)

@@ -219,3 +219,52 @@ func TestStrict(t *testing.T) {
 	})
 	t.Logf("%d orders", orders)
 }
+
+// TestMoreThanABatch: questions that gather while all lookups are on their way are
+// all answered, in lookups of the size that is allowed.
+func TestMoreThanABatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		largest := 0
+		release := make(chan struct{})
+		c := cache.New(cache.Config{
+			Bound: bound, MaxBytes: 1 << 20, MaxBatch: 8, MaxFlights: 1, Timeout: time.Hour,
+			State: func() cache.State { return cache.State{Mode: cache.ModeBypass, Proof: clock.Never} },
+			Lookup: func(_ context.Context, tokens []string) (cache.Reading, error) {
+				largest = max(largest, len(tokens))
+				<-release
+				records := make([]store.Record, len(tokens))
+				for i, token := range tokens {
+					records[i] = store.Record{Found: true, Session: store.Session{ID: token}}
+				}
+				return cache.Reading{Records: records}, nil
+			},
+		})
+		defer c.Close()
+		answered := 0
+		for caller := range 4 {
+			go func() {
+				qs, out := make([]cache.Question, 20), make([]cache.Answer, 20)
+				for i := range qs {
+					token := fmt.Sprintf("%d-%d", caller, i)
+					qs[i] = cache.Question{Token: token, Key: feed.KeyOf(token), Arrived: clock.Now()}
+				}
+				if err := c.GetBatch(t.Context(), qs, out); err != nil {
+					t.Error(err)
+				}
+				for i := range out {
+					if out[i].Record == nil || out[i].Record.Session.ID != qs[i].Token {
+						t.Errorf("%s got %+v", qs[i].Token, out[i].Record)
+						continue
+					}
+					answered++
+				}
+			}()
+			synctest.Wait()
+		}
+		close(release)
+		synctest.Wait()
+		if answered != 80 || largest != 8 {
+			t.Errorf("%d of 80 answered, the largest lookup was of %d", answered, largest)
+		}
+	})
+}
