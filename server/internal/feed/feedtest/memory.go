@@ -66,12 +66,14 @@ func (m *Memory) SetDelay(d time.Duration) {
 	m.slow = d
 }
 
-// Crash begins another era. The registry and the events survive, as what was
-// flushed does.
-func (m *Memory) Crash() {
+// Crash begins another era. It takes back the last numbers, which are used again,
+// and their events; what else there is survives, as what was flushed does.
+func (m *Memory) Crash(lost int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.life++
+	m.last -= min(lost, m.last)
+	m.events = slices.DeleteFunc(m.events, func(e numbered) bool { return e.number > m.last })
 }
 
 // Forget removes a replica's row, as a volume put back from a snapshot would.
