@@ -217,7 +217,7 @@ func (i *injector) inject(ctx context.Context, of []fault) error {
 	}
 	for {
 		for _, n := range i.chance.Perm(len(of)) {
-			rest := 200*time.Millisecond + time.Duration(i.chance.Int64N(int64(i.Bound)))
+			rest := 200*time.Millisecond + time.Duration(i.chance.Int64N(int64(i.Bound/2)))
 			if pause(ctx, rest) != nil {
 				return nil
 			}
@@ -226,6 +226,9 @@ func (i *injector) inject(ctx context.Context, of []fault) error {
 			done := i.begin(f.name)
 			what, err := f.do(ctx, i, d)
 			done(what)
+			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+				return nil // it had not begun
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", f.name, err)
 			}

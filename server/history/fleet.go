@@ -14,10 +14,10 @@ import (
 	"syscall"
 	"time"
 
+	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
 	"github.com/sessiond/sessiond/server/history/proxy"
 	"github.com/sessiond/sessiond/server/history/record"
 )
@@ -273,8 +273,8 @@ func (w *worker) close() error {
 	defer timer.Stop()
 	select {
 	case <-w.done:
-		if w.program.err != nil {
-			err = errors.Join(err, fmt.Errorf("%s: %w; it printed:\n%s", w.name, w.program.err, w.log))
+		if w.err != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w; it printed:\n%s", w.name, w.err, w.log))
 		}
 	case <-timer.C:
 		err = errors.Join(err, fmt.Errorf("%s did not end within %v", w.name, stopTimeout), w.end(syscall.SIGKILL))

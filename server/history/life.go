@@ -8,9 +8,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sessiond/sessiond/sessioncookie"
+
 	"github.com/sessiond/sessiond/server/history/check"
 	"github.com/sessiond/sessiond/server/history/record"
-	"github.com/sessiond/sessiond/sessioncookie"
 )
 
 // session is one session and its history so far.

@@ -105,16 +105,21 @@ func verdict(r result) string {
 }
 
 func print(out io.Writer, results []result) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "mutant\trule\tmodel\tcaught by\tafter")
+	var table strings.Builder
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "mutant\trule\tmodel\tcaught by\tafter") // a Builder takes everything
 	for _, r := range results {
 		by := r.by
 		if !r.caught {
 			by = "-"
 		}
-		fmt.Fprintf(w, "%s\t%s\t#%s\t%s\t%s\n", r.name, r.rule, r.model, by, r.detail)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t#%s\t%s\t%s\n", r.name, r.rule, r.model, by, r.detail)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := io.WriteString(out, table.String())
+	return err
 }
 
 // load reads the patches of a folder, or those that are named.
@@ -179,14 +184,14 @@ func parse(name string, content []byte) (mutant, error) {
 }
 
 // try builds one mutant and sees whether it is caught.
-func try(ctx context.Context, root string, m mutant, applyOnly bool) (result, error) {
+func try(ctx context.Context, root string, m mutant, applyOnly bool) (r result, err error) {
 	start := time.Now()
-	r := result{mutant: m}
+	r.mutant = m
 	work, err := os.MkdirTemp("", "mutant-")
 	if err != nil {
 		return r, err
 	}
-	defer os.RemoveAll(work)
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	overlay, err := makeOverlay(ctx, root, work, m)
 	if err != nil || applyOnly {
 		return r, err

@@ -20,11 +20,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sessiond/sessiond/client"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 
-	"github.com/sessiond/sessiond/client"
 	"github.com/sessiond/sessiond/server/history/record"
 )
 
