@@ -14,11 +14,12 @@ var errTooOld = errors.New("the answers of the authority were older than the sta
 const maxAttempts = 3
 
 // askOwn asks for verdicts in questions that nobody else shares. The error is the
-// caller's. follow is the open stream that asks, nil for none.
-func (c *Client) askOwn(ctx, bounded context.Context, credentials []Credential, call callSettings, f *follow) ([]answer, error) {
+// caller's. asked is how often the call has asked before, and follow the open
+// stream that asks, nil for none.
+func (c *Client) askOwn(ctx, bounded context.Context, credentials []Credential, call callSettings, asked int, f *follow) ([]answer, error) {
 	r := newRound(c, credentials)
 	open := r.all()
-	for attempt := 1; ; attempt++ {
+	for attempt := asked + 1; ; attempt++ {
 		r.call = call
 		q := c.cache.ask()
 		if err := r.run(bounded, open); err != nil {

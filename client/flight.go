@@ -192,8 +192,10 @@ func (c *Client) askShared(ctx context.Context, credential Credential) (answer, 
 		return answer{}, err
 	}
 	var call callSettings
+	asked := 1
 	switch {
 	case !c.sameQuestion(credential, r):
+		asked = 0
 	case !r.answer.asked:
 		return r.answer, nil
 	// A call that joined on the way may use only what the home replica said: the
@@ -204,7 +206,7 @@ func (c *Client) askShared(ctx context.Context, credential Credential) (answer, 
 		call = call.after(r.judgement)
 	}
 	c.cache.stats.askedAgain.Add(1)
-	answers, err := c.askOwn(ctx, bounded, []Credential{credential}, call, nil)
+	answers, err := c.askOwn(ctx, bounded, []Credential{credential}, call, asked, nil)
 	if err != nil {
 		return answer{}, err
 	}

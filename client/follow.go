@@ -65,7 +65,7 @@ func (c *Client) followFirst(ctx context.Context, f *follow, call callSettings) 
 	}
 	bounded, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	answers, err := c.askOwn(ctx, bounded, []Credential{f.credential}, call, f)
+	answers, err := c.askOwn(ctx, bounded, []Credential{f.credential}, call, 0, f)
 	if err != nil {
 		return nil, SourceAuthority, err
 	}
@@ -116,7 +116,7 @@ func (c *Client) followAgain(ctx context.Context, f *follow, call callSettings, 
 	bounded, cancel := context.WithTimeout(ctx, min(c.timeout, most))
 	defer cancel()
 	call.limit(c.cache.recent(f))
-	answers, err := c.askOwn(ctx, bounded, []Credential{f.credential}, call, f)
+	answers, err := c.askOwn(ctx, bounded, []Credential{f.credential}, call, 0, f)
 	if err != nil {
 		return nil // undecided: nothing is known, and time counts
 	}

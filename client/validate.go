@@ -146,7 +146,7 @@ func (c *Client) ask(ctx context.Context, credential Credential, call callSettin
 	}
 	bounded, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	answers, err := c.askOwn(ctx, bounded, []Credential{credential}, call, nil)
+	answers, err := c.askOwn(ctx, bounded, []Credential{credential}, call, 0, nil)
 	if err != nil {
 		return Result{}, SourceAuthority, err
 	}
@@ -177,7 +177,7 @@ func (c *Client) askMany(ctx context.Context, credentials []Credential, call cal
 	}
 	bounded, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	answers, err := c.askOwn(ctx, bounded, toAsk, call, nil)
+	answers, err := c.askOwn(ctx, bounded, toAsk, call, 0, nil)
 	if err != nil {
 		return SourceAuthority, err
 	}

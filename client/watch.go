@@ -109,16 +109,22 @@ func (w *watcher) watch(parent context.Context) (opened time.Duration, err error
 		if err != nil {
 			return clock.Now().Sub(began), fmt.Errorf("watch: %w", err)
 		}
-		if len(message.GetEvents()) > 0 {
-			w.cache.apply(epoch, changesOf(message.GetEvents()))
-		}
-		if g := message.GetGrant(); g != nil {
-			if sent, ok := r.answered(g.GetRenew()); ok {
-				w.cache.grant(epoch, clock.AsOf(sent, g.GetAge().AsDuration()))
-			}
-		}
-		r.ack(message.GetNumber())
+		w.take(epoch, message, r.answered, r.ack)
 	}
+}
+
+// take does what a message says, events before the grant, and acknowledges it only
+// then (C3).
+func (w *watcher) take(epoch uint64, message *sessiondv1.WatchResponse, answered func(renew uint64) (clock.Instant, bool), ack func(number uint64)) {
+	if len(message.GetEvents()) > 0 {
+		w.cache.apply(epoch, changesOf(message.GetEvents()))
+	}
+	if g := message.GetGrant(); g != nil {
+		if sent, ok := answered(g.GetRenew()); ok {
+			w.cache.grant(epoch, clock.AsOf(sent, g.GetAge().AsDuration()))
+		}
+	}
+	ack(message.GetNumber())
 }
 
 // hello opens a stream and returns what its first message says, and the number of that.
