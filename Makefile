@@ -8,7 +8,7 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 # Tools are pinned in tools/<tool>.mod, away from go.mod. Each variable may name
 # an installed binary instead, which saves the first build of that tool.
 BUF ?= go tool -modfile=$(CURDIR)/tools/buf.mod buf
-GOLANGCI_LINT ?= go tool -modfile=tools/golangci-lint.mod golangci-lint
+GOLANGCI_LINT ?= go tool -modfile=$(CURDIR)/tools/golangci-lint.mod golangci-lint
 GOVULNCHECK ?= go tool -modfile=tools/govulncheck.mod govulncheck
 BENCHSTAT ?= go tool -modfile=tools/benchstat.mod benchstat
 
@@ -20,6 +20,11 @@ MUTANTS ?=
 COUNT ?= 8
 BASELINE := proto/baseline.binpb
 GENERATED := gen examples/workers/workersv1 docs/config.md
+
+# Modules of their own, whose weight no user of ours carries.
+MODULES := server/history server/bench/compare
+# make history runs the history itself.
+MODULE_TESTS := -skip '^TestHistory$$'
 
 .PHONY: help
 help: ## Show this list
@@ -41,6 +46,7 @@ prepare: ## Find or install what the tests need; says what it installs, never su
 test: prepare ## Run every test, the end-to-end story and the vectors included
 	@$(if $(RACE),,echo "test: no C compiler found, so the race detector is off")
 	go vet ./...
+	@for module in $(MODULES); do (cd $$module && go vet ./... && go test $(MODULE_TESTS) ./...) || exit 1; done
 	@start=$$SECONDS; go test $(RACE) ./... && echo "test: all packages passed in $$((SECONDS - start)) s" || \
 		{ echo "test: FAILED; see the lines that begin with FAIL or ---" >&2; exit 1; }
 
@@ -63,6 +69,14 @@ history-long: prepare ## The same with 100,000 revocations
 mutants: prepare ## Leave rules of the protocol out, one at a time, and see each caught (MUTANTS=names)
 	cd server/history && go run ./mutants $(MUTANTS)
 
+# One each of feed, hub and client or authority.
+CI_MUTANTS := proof-from-receipt-enumerated broken-stream-forgotten refused-from-memory
+
+.PHONY: mutants-ci
+mutants-ci: prepare ## Three of the mutants; the patches of all have to apply
+	cd server/history && go run ./mutants -list > /dev/null
+	cd server/history && go run ./mutants $(CI_MUTANTS)
+
 .PHONY: vectors
 vectors: prepare ## Compare our verdicts with Better Auth's own (VECTORS=folder)
 	SESSIOND_VECTORS="$(abspath $(VECTORS))" go test -count=1 -run '^TestVectors$$' -v ./server/internal/vectors
@@ -74,6 +88,7 @@ fuzz: ## Run every fuzz target in turn (FUZZTIME=30s each)
 .PHONY: lint
 lint: ## Run golangci-lint and buf lint
 	$(GOLANGCI_LINT) run ./...
+	@for module in $(MODULES); do (cd $$module && $(GOLANGCI_LINT) run ./...) || exit 1; done
 	$(BUF) lint
 	$(BUF) lint examples/workers
 
@@ -90,6 +105,7 @@ generate: ## Generate gen/, the example workers' protocol and docs/config.md
 .PHONY: check
 check: ## Check go.mod, formatting, generated code, the contract and the imports
 	go mod tidy -diff
+	@for module in $(MODULES); do (cd $$module && go mod tidy -diff) || exit 1; done
 	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
 		[[ -z $$files ]] || { printf 'not formatted (run gofmt -w):\n%s\n' "$$files" >&2; exit 1; }
 	@$(MAKE) generate
@@ -115,6 +131,14 @@ bench: ## Run the benchmarks in COUNT rounds and summarise build/bench.txt
 			go test -run '^$$' -bench . -benchmem -p 1 $$packages | tee -a build/bench.txt; \
 		done # rounds, so that what is compared is interleaved
 	$(BENCHSTAT) build/bench.txt
+
+.PHONY: bench-compare
+bench-compare: prepare ## Compare with what a user would otherwise run; prints a table, writes server/bench/compare.json
+	cd server/bench/compare && go run . -rounds $(COUNT) -out ../compare.json
+
+.PHONY: bench-signout
+bench-signout: prepare ## Better Auth's own sign-outs until refused everywhere, and what the feed costs it
+	cd server/bench/compare && go run . -signout -rounds $(COUNT)
 
 .PHONY: load
 load: ## Drive the real server on Postgres with ghz, 100,000 sessions; writes build/load/report.md
