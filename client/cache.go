@@ -234,6 +234,9 @@ func (c *cache) begin(home string, bound clock.Bound) uint64 {
 	c.home, c.watching = home, true
 	c.limit(bound)
 	c.table.clear()
+	for f := range c.follows.all {
+		f.asOf, f.epoch = c.vouched(f), 0
+	}
 	c.lease.Store(nil)
 	mark(c.follows.all, clock.Now())
 	c.stats.gaps.Add(1)

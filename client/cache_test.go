@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
@@ -22,7 +24,8 @@ type scripted struct {
 	client   *Client
 	epoch    uint64
 	requests []*sessiondv1.ValidateRequest
-	answer   func(n int, request *sessiondv1.ValidateRequest) *sessiondv1.ValidateResponse
+	// answer answers the question of a number; nil: the store is away.
+	answer func(n int, request *sessiondv1.ValidateRequest) *sessiondv1.ValidateResponse
 }
 
 func newScripted(t *testing.T) *scripted {
@@ -49,7 +52,11 @@ func newScripted(t *testing.T) *scripted {
 
 func (s *scripted) Validate(_ context.Context, request *sessiondv1.ValidateRequest, _ ...grpc.CallOption) (*sessiondv1.ValidateResponse, error) {
 	s.requests = append(s.requests, request)
-	return s.answer(len(s.requests), request), nil
+	answer := s.answer(len(s.requests), request)
+	if answer == nil {
+		return nil, status.Error(codes.Unavailable, "store unavailable")
+	}
+	return answer, nil
 }
 
 func (s *scripted) event() {

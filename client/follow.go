@@ -273,16 +273,21 @@ type standing struct{ ask, end clock.Instant }
 func (c *cache) standing(f *follow) standing {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	vouched := f.asOf
-	if l := c.lease.Load(); f.epoch != 0 && l != nil && l.epoch == f.epoch {
-		vouched = max(vouched, l.asOf)
-	}
-	most := c.bound.Lease()
+	vouched, most := c.vouched(f), c.bound.Lease()
 	s := standing{ask: min(vouched.Add(most*3/5), f.deadline), end: min(vouched.Add(2*most), f.deadline.Add(most))}
 	if f.dirty {
 		s = standing{ask: clock.Never, end: min(s.end, f.since.Add(most))}
 	}
 	return s
+}
+
+// vouched is the latest moment of which a stream's session is known to have been
+// good. The caller holds the lock.
+func (c *cache) vouched(f *follow) clock.Instant {
+	if l := c.lease.Load(); f.epoch != 0 && l != nil && l.epoch == f.epoch {
+		return max(f.asOf, l.asOf)
+	}
+	return f.asOf
 }
 
 // recent is how old an answer about a stream may be, so that it is worth asking:
