@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/sessiond/sessiond/client"
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
 	"github.com/sessiond/sessiond/server"
 	"github.com/sessiond/sessiond/server/internal/authority"
@@ -70,6 +71,36 @@ func BenchmarkBatchValidate64(b *testing.B) {
 	}
 }
 
+// BenchmarkClientMisses is 256 calls at a time of a client that remembers nothing,
+// to an authority that remembers everything: they gather in batches.
+func BenchmarkClientMisses(b *testing.B) {
+	tokens := make([]string, rows)
+	credentials := make([]client.Credential, rows)
+	for i := range tokens {
+		tokens[i] = sessioncookie.NewToken()
+		credentials[i] = client.FromHeaders("theme=dark; "+cookie+"="+sessioncookie.Encode(sessioncookie.Sign(tokens[i], secret)), "")
+	}
+	sessions, err := client.New(serve(b, sqliteStore(b, tokens), 256<<20), client.WithoutCache())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := sessions.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	b.ReportAllocs()
+	b.SetParallelism(128) // times GOMAXPROCS
+	var next atomic.Int64
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := sessions.Validate(b.Context(), credentials[next.Add(1)%rows]); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
 type target struct {
 	name        string
 	client      sessiondv1.SessionServiceClient
@@ -93,8 +124,8 @@ func targets(b *testing.B) []*target {
 		credentials[i] = &sessiondv1.Credential{Kind: &sessiondv1.Credential_Headers{Headers: &sessiondv1.Headers{Cookie: []byte(header)}}}
 	}
 	out := []*target{
-		{"sqlite", serve(b, sqliteStore(b, tokens)), credentials},
-		{"postgres", serve(b, postgresStore(b, tokens)), credentials},
+		{"sqlite", dial(b, serve(b, sqliteStore(b, tokens), 0)), credentials},
+		{"postgres", dial(b, serve(b, postgresStore(b, tokens), 0)), credentials},
 	}
 	resp, err := out[0].client.Validate(b.Context(), &sessiondv1.ValidateRequest{Credential: credentials[0]})
 	if err != nil {
@@ -104,11 +135,15 @@ func targets(b *testing.B) []*target {
 }
 
 // serve runs the real server.
-func serve(b *testing.B, cfg server.StoreConfig) sessiondv1.SessionServiceClient {
+func serve(b *testing.B, cfg server.StoreConfig, cacheBytes int64) string {
 	b.Helper()
 	srv, err := server.New(b.Context(), server.Config{
 		Listen: "127.0.0.1:0", DrainTimeout: time.Second, Store: cfg,
-		Authority: authority.Config{Cookies: sessioncookie.Config{Names: []string{cookie}, Secrets: []string{secret}}, MaxBatchSize: 64},
+		Authority: authority.Config{
+			Cookies:      sessioncookie.Config{Names: []string{cookie}, Secrets: []string{secret}},
+			MaxBatchSize: 256, StalenessBound: 5 * time.Second,
+		},
+		CacheBytes: cacheBytes,
 	}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
@@ -122,7 +157,7 @@ func serve(b *testing.B, cfg server.StoreConfig) sessiondv1.SessionServiceClient
 			b.Error(err)
 		}
 	})
-	return dial(b, srv.Addr().String())
+	return srv.Addr().String()
 }
 
 // echoService answers every call with the same message.
