@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +24,9 @@ type scripted struct {
 	sessiondv1.SessionServiceClient
 	client   *Client
 	epoch    uint64
+	mu       sync.Mutex
 	requests []*sessiondv1.ValidateRequest
+	batched  int
 	// answer answers the question of a number; nil: the store is away.
 	answer func(n int, request *sessiondv1.ValidateRequest) *sessiondv1.ValidateResponse
 }
@@ -51,11 +54,26 @@ func newScripted(t *testing.T) *scripted {
 }
 
 func (s *scripted) Validate(_ context.Context, request *sessiondv1.ValidateRequest, _ ...grpc.CallOption) (*sessiondv1.ValidateResponse, error) {
+	s.mu.Lock()
 	s.requests = append(s.requests, request)
-	answer := s.answer(len(s.requests), request)
+	n := len(s.requests)
+	s.mu.Unlock()
+	answer := s.answer(n, request)
 	if answer == nil {
 		return nil, status.Error(codes.Unavailable, "store unavailable")
 	}
+	return answer, nil
+}
+
+// BatchValidate answers in parts of at most ten, as sceneIntake says.
+func (s *scripted) BatchValidate(_ context.Context, request *sessiondv1.BatchValidateRequest, _ ...grpc.CallOption) (*sessiondv1.BatchValidateResponse, error) {
+	answer := &sessiondv1.BatchValidateResponse{}
+	for range request.GetCredentials() {
+		answer.Verdicts = append(answer.Verdicts, liveAnswer())
+	}
+	s.mu.Lock()
+	s.batched += len(answer.GetVerdicts())
+	s.mu.Unlock()
 	return answer, nil
 }
 
@@ -368,4 +386,117 @@ func TestStampsAreBounded(t *testing.T) {
 	if _, kept := s.keys[a.key]; kept || s.last(a) < 1000 {
 		t.Errorf("the first stamp is kept: %t; its answer was passed at %d, want 1000 or later", kept, s.last(a))
 	}
+}
+
+// TestKeptUnderOneWatch: an answer is kept under the Watch that was live when it
+// was asked for, and under no other (C5).
+func TestKeptUnderOneWatch(t *testing.T) {
+	for name, meanwhile := range map[string]func(*scripted){
+		"it breaks":      func(s *scripted) { s.client.cache.endWatch(s.epoch) },
+		"a new one":      func(s *scripted) { s.epoch = s.client.cache.begin("home", sceneBound) },
+		"nothing at all": func(*scripted) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScripted(t)
+				s.answer = func(int, *sessiondv1.ValidateRequest) *sessiondv1.ValidateResponse {
+					meanwhile(s)
+					return liveAnswer()
+				}
+				s.validate(t)
+				if kept := !s.client.cache.idle(); kept != (name == "nothing at all") {
+					t.Errorf("kept: %t", kept)
+				}
+			})
+		})
+	}
+}
+
+// TestJoining: a call shares the question of another only where memory could have
+// answered it (A3), or before that is sent.
+func TestJoining(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		meanwhile func(*scripted)
+		want      int
+	}{
+		{"same watch", func(s *scripted) { s.lend() }, 1},
+		{"new watch", func(s *scripted) { s.epoch = s.client.cache.begin("home", sceneBound); s.lend() }, 2},
+		{"broken watch", func(s *scripted) { s.client.cache.endWatch(s.epoch) }, 1},
+		{"lease over", func(*scripted) { time.Sleep(sceneBound.Lease()) }, 2},
+		{"long ago", func(s *scripted) { time.Sleep(sceneBound.Lease()); s.lend() }, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScripted(t)
+				s.lend()
+				s.answer = func(n int, _ *sessiondv1.ValidateRequest) *sessiondv1.ValidateResponse {
+					time.Sleep(2 * time.Duration(sceneBound))
+					return goneAnswer()
+				}
+				done := make(chan error, 2)
+				ask := func() {
+					_, err := s.client.Validate(t.Context(), sceneCredential)
+					done <- err
+				}
+				go ask()
+				synctest.Wait()
+				c.meanwhile(s)
+				go ask()
+				synctest.Wait()
+				if n := len(s.requests); n != c.want {
+					t.Errorf("%d questions on their way, want %d", n, c.want)
+				}
+				for range 2 {
+					if err := <-done; !errors.Is(err, ErrUnavailable) {
+						t.Errorf("an answer older than the bound: %v, want ErrUnavailable", err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestGathering: while maxFlights questions are on their way, others gather in
+// batches, and none is lost.
+func TestGathering(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScripted(t)
+		release := make(chan struct{})
+		s.answer = func(int, *sessiondv1.ValidateRequest) *sessiondv1.ValidateResponse {
+			<-release
+			return liveAnswer()
+		}
+		const callers = maxFlights + 2*maxGathered + 3
+		done := make(chan error, callers+1)
+		for n := range callers {
+			go func() {
+				_, err := s.client.Validate(t.Context(), FromHeaders(fmt.Sprint("sid=", n), ""))
+				done <- err
+			}()
+		}
+		synctest.Wait()
+		if len(s.requests) != maxFlights || len(s.client.flights.gathered) != 3 {
+			t.Errorf("%d on their way, %d gathered, want %d and 3", len(s.requests), len(s.client.flights.gathered), maxFlights)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			_, err := s.client.Validate(ctx, FromHeaders(fmt.Sprint("sid=", callers-1), ""))
+			done <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("who left: %v", err)
+		}
+		close(release)
+		for range callers {
+			if err := <-done; err != nil {
+				t.Errorf("who stayed: %v", err)
+			}
+		}
+		if n := s.client.Stats().Entries; n != callers || len(s.requests) != maxFlights || s.batched != callers-maxFlights {
+			t.Errorf("%d entries, %d alone, %d in batches", n, len(s.requests), s.batched)
+		}
+	})
 }

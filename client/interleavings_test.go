@@ -329,13 +329,14 @@ func (s *scene) steps() []interleave.Step {
 			add("a renewal arrives", func() { s.grant(w) })
 		}
 		if s.breaks < s.plan.breaks {
-			add("the Watch breaks, and is opened again", func() {
+			add("the Watch breaks", func() {
 				s.breaks++
 				w.isCut = true
 				close(w.broken)
-				time.Sleep(2 * firstWatchPause)
 			})
 		}
+	} else {
+		add("the Watch is opened again", func() { time.Sleep(2 * firstWatchPause) })
 	}
 	for i, call := range s.calls {
 		switch {
@@ -424,8 +425,32 @@ func TestLeases(t *testing.T) {
 
 // TestNewWatch: what was kept under one Watch is of no use under the next (C5).
 func TestNewWatch(t *testing.T) {
-	t.Run("warm", func(t *testing.T) { explore(t, scenePlan{callers: 1, warm: true, lease: true, breaks: 1, grants: 2}) })
-	t.Run("cold", func(t *testing.T) { explore(t, scenePlan{callers: 2, lease: true, breaks: 1}) })
+	explore(t, scenePlan{callers: 1, warm: true, lease: true, breaks: 1, ticks: 2, grants: 1})
+}
+
+// TestEpochBeginsWithTheHello: what was asked before the hello arrived is not kept,
+// though its Watch was being opened (C5).
+func TestEpochBeginsWithTheHello(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, &interleave.Chooser{}, scenePlan{callers: 2, breaks: 1, event: sceneEvents["key"]})
+		s.streams[0].isCut = true
+		close(s.streams[0].broken)
+		time.Sleep(2 * firstWatchPause)
+		synctest.Wait()
+		s.begin(s.callers[0])
+		s.settle()
+		s.decide(s.calls[0], &s.home)
+		s.deliver(s.streams[1])
+		s.settle()
+		close(s.calls[0].answer)
+		s.settle()
+		if !s.callers[0].accepted || !s.client.cache.idle() {
+			t.Errorf("accepted %t, kept %t; want the answer used and not kept", s.callers[0].accepted, !s.client.cache.idle())
+		}
+		if err := s.client.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestOtherReplica: an answer of another replica is nothing to join and nothing to
