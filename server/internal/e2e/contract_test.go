@@ -23,13 +23,21 @@ import (
 	"github.com/sessiond/sessiond/sessioncookie"
 )
 
+// contractBound is short for those who have to wait it out: without a feed.
+const contractBound = time.Second
+
 const contractSecret = "a-secret-of-at-least-thirty-two-bytes"
 
 // TestContract runs the contract that the fake authority of clienttest passes on
 // the real one, over a real socket and each store.
 func TestContract(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) { clienttest.RunContract(t, newSQLiteSubject) })
-	t.Run("postgres", func(t *testing.T) { clienttest.RunContract(t, newPostgresSubject) })
+	t.Run("postgres", func(t *testing.T) {
+		clienttest.RunContract(t, func(t testing.TB) clienttest.Subject { return newPostgresSubject(t, true) })
+	})
+	t.Run("postgres without a feed", func(t *testing.T) {
+		clienttest.RunContract(t, func(t testing.TB) clienttest.Subject { return newPostgresSubject(t, false) })
+	})
 }
 
 // subject is a real server; what differs between the stores is in its functions.
@@ -83,9 +91,10 @@ func (s *subject) start(cfg server.StoreConfig) {
 		Listen: "127.0.0.1:0", DrainTimeout: time.Second, Store: cfg,
 		Authority: authority.Config{
 			Cookies:        sessioncookie.Config{Names: []string{sessionCookie}, Secrets: []string{contractSecret}},
-			StalenessBound: 5 * time.Second,
+			StalenessBound: contractBound,
 			MaxBatchSize:   16,
 		},
+		CacheBytes: 1 << 20,
 	}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		s.t.Fatal(err)
@@ -130,7 +139,7 @@ func newSQLiteSubject(t testing.TB) clienttest.Subject {
 	return s
 }
 
-func newPostgresSubject(t testing.TB) clienttest.Subject {
+func newPostgresSubject(t testing.TB, withFeed bool) clienttest.Subject {
 	t.Helper()
 	cluster := pgtest.Start(t)
 	dsn := cluster.NewDatabase(t)
@@ -149,7 +158,17 @@ func newPostgresSubject(t testing.TB) clienttest.Subject {
 	run(`CREATE TABLE session (id text PRIMARY KEY, "expiresAt" timestamptz NOT NULL, token text NOT NULL UNIQUE, "createdAt" timestamptz NOT NULL, "updatedAt" timestamptz NOT NULL, "ipAddress" text, "userAgent" text,
 		"userId" text NOT NULL REFERENCES "user" (id) ON DELETE CASCADE)`)
 	s := &subject{t: t}
-	s.start(server.StoreConfig{Driver: server.DriverPostgres, DSN: dsn})
+	cfg := server.StoreConfig{Driver: server.DriverPostgres, DSN: dsn}
+	if withFeed {
+		plan, err := server.PlanFeedInstall(t.Context(), cfg, server.FeedInstall{Bound: contractBound})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := server.ApplyFeedPlan(t.Context(), cfg, plan.Statements); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start(cfg)
 	s.add = func(u store.User, session store.Session, token string) {
 		run(`INSERT INTO "user" VALUES ($1, $2, $3, $4, NULL, $5, $6) ON CONFLICT DO NOTHING`, u.ID, u.Name, u.Email, u.EmailVerified, u.CreatedAt, u.UpdatedAt)
 		run(`INSERT INTO session VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, session.ID, session.ExpiresAt, token, session.CreatedAt, session.UpdatedAt, session.IPAddress, session.UserAgent, session.UserID)

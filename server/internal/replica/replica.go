@@ -120,14 +120,11 @@ func (r *Replica) GetBatch(ctx context.Context, qs []cache.Question, out []cache
 
 // state is what the cache may do now.
 func (r *Replica) state() cache.State {
-	switch k := r.known.Load(); {
-	case r.cfg.CacheBytes == 0:
-		return cache.State{Mode: cache.ModeBypass, Proof: clock.Never}
-	case r.cfg.Source == nil:
+	if r.cfg.Source == nil {
 		return cache.State{Mode: cache.ModeAged, Proof: clock.Now()} // entries age by themselves
-	default:
-		return cache.State{Mode: k.mode, Proof: k.proof}
 	}
+	k := r.known.Load()
+	return cache.State{Mode: k.mode, Proof: k.proof}
 }
 
 // eraRetry is the pause before a lookup that another era answered is sent again,

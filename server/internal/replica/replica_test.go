@@ -567,6 +567,24 @@ func TestRevisions(t *testing.T) {
 	})
 }
 
+// TestWithoutAFeedOrMemory: who remembers nothing himself still says that nobody
+// would tell, or clients would remember for as long as he lends leases (A7).
+func TestWithoutAFeedOrMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		m := &member{Replica: replica.New(replica.Config{
+			Bound: bound, Store: f.memory.Store(), MaxBatch: 8, MaxReads: 2, ReadTimeout: time.Second, QueueLimit: 16, Log: slog.Default(),
+		})}
+		defer m.Close()
+		token, _ := f.memory.SignIn("ann")
+		for range 2 {
+			if a := ask(t, m, token); !a.Untracked || a.FromCache {
+				t.Errorf("%+v", a)
+			}
+		}
+	})
+}
+
 // TestWithoutAFeed is A7: entries age out by their own read, and nothing is revoked.
 func TestWithoutAFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
