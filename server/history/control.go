@@ -36,6 +36,9 @@ var falsifications = []falsification{
 	}},
 	{"refused before the end", check.FalseRefusal, func(h *check.History, _ int64) bool {
 		e, ok := theEnd(h)
+		for _, c := range h.Changes { // attempts before it, too
+			e.Sent = min(e.Sent, c.Sent)
+		}
 		return ok && add(h, otherWorker, record.Refused, record.Plain, e.Sent-int64(time.Millisecond))
 	}},
 	{"an old field", check.P3, func(h *check.History, bound int64) bool {
@@ -53,18 +56,25 @@ var falsifications = []falsification{
 // otherWorker is nobody's number: what it is made to say stands alone.
 const otherWorker = 1 << 20
 
-// theEnd returns the one change of a history that has no other.
+// theEnd returns the change that ended the session, if one did and the store never
+// lost anything of it.
 func theEnd(h *check.History) (check.Change, bool) {
-	if len(h.Changes) != 1 || h.Changes[0].Kind != check.Ends {
-		return check.Change{}, false
+	var end check.Change
+	for _, c := range h.Changes {
+		switch {
+		case c.Kind == check.Ends && end.Kind == 0:
+			end = c
+		case c.Kind != check.MayEnd:
+			return check.Change{}, false
+		}
 	}
-	return h.Changes[0], true
+	return end, end.Kind == check.Ends
 }
 
-// fitsControl reports whether something can be falsified in a history.
-func fitsControl(h *check.History) bool {
-	_, ok := theEnd(h)
-	return ok && slices.ContainsFunc(h.Calls, func(c check.Call) bool { return c.Outcome == record.Refused })
+// fitsControl returns the end of a history in which something can be falsified.
+func fitsControl(h *check.History) (check.Change, bool) {
+	end, ok := theEnd(h)
+	return end, ok && slices.ContainsFunc(h.Calls, func(c check.Call) bool { return c.Outcome == record.Refused })
 }
 
 // add adds a call of a tenth of a millisecond. It returns true.

@@ -17,6 +17,8 @@ type ending struct {
 	// waits: when it is acknowledged everybody knows. Otherwise everybody does the
 	// staleness bound later.
 	waits bool
+	// brink: it is held back until just before a crash of the store, if one comes soon.
+	brink bool
 	// targets are the sessions of a group that it ends.
 	targets func(*group) []*session
 	// do is one attempt. To do it again changes nothing.
@@ -43,7 +45,7 @@ var endings = []ending{
 		},
 	},
 	{
-		name: "sql delete, asynchronous commit", size: 1, weight: 4, targets: all,
+		name: "sql delete, asynchronous commit", size: 1, weight: 6, brink: true, targets: all,
 		do: func(ctx context.Context, r *run, _ *group, targets []*session) error {
 			return r.issuer.transaction(ctx, "SET LOCAL synchronous_commit = off", 0, deleteSessions, idsOf(targets))
 		},

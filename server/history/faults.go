@@ -105,7 +105,15 @@ var faults = []fault{
 	}},
 	{"store-crash", storeLane, func(ctx context.Context, i *injector, _ time.Duration) (string, error) {
 		ctx = context.WithoutCancel(ctx)
-		return i.losing(ctx, func() error { return i.cluster.restart(ctx, syscall.SIGQUIT) })
+		return i.losing(ctx, func() error {
+			i.reachBrink()
+			// Long enough for a commit and for somebody to read it, too short for it to
+			// be saved.
+			if err := pause(ctx, 3*time.Millisecond+time.Duration(i.chance.Int64N(int64(12*time.Millisecond)))); err != nil {
+				return err
+			}
+			return i.cluster.restart(ctx, syscall.SIGQUIT)
+		})
 	}},
 	{"failover", storeLane, failover},
 	{"trigger-drop", storeLane, func(ctx context.Context, i *injector, d time.Duration) (string, error) {
@@ -278,9 +286,10 @@ func (i *injector) someTrigger(ctx context.Context) (name, table string, err err
 }
 
 // failover promotes a standby that lacks the last commits.
-func failover(ctx context.Context, i *injector, d time.Duration) (string, error) {
+func failover(ctx context.Context, i *injector, _ time.Duration) (string, error) {
 	i.cluster.link.Hold(proxy.Down)
-	_ = pause(ctx, min(d/4, time.Second)) // commits of this time are lost
+	// Commits of this time are lost. About as often as not a beat is among them.
+	_ = pause(ctx, time.Duration(i.chance.Int64N(int64(i.Bound)*2/5)))
 	ctx = context.WithoutCancel(ctx)
 	what, err := i.losing(ctx, func() error {
 		if err := i.cluster.promote(ctx); err != nil {

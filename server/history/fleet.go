@@ -35,6 +35,7 @@ type authority struct {
 
 	mu      sync.Mutex
 	program *program
+	serves  bool               // it has come up, and we have not ended it
 	counted map[string]float64 // of the lives that are over
 }
 
@@ -84,6 +85,9 @@ func (a *authority) start(ctx context.Context) error {
 		if _, err := sessiondv1.NewSessionServiceClient(a.conn).GetIntake(ctx, &sessiondv1.GetIntakeRequest{}); err != nil {
 			return fmt.Errorf("%w; it printed:\n%s", err, p.log)
 		}
+		a.mu.Lock()
+		a.serves = true
+		a.mu.Unlock()
 		return nil
 	})
 }
@@ -105,6 +109,7 @@ func (a *authority) kill() error {
 	if a.program == nil {
 		return nil
 	}
+	a.serves = false
 	err := a.program.end(syscall.SIGKILL)
 	a.program = nil
 	return err
@@ -114,7 +119,7 @@ func (a *authority) kill() error {
 func (a *authority) alive() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.program != nil && !a.program.running() {
+	if a.serves && !a.program.running() {
 		return fmt.Errorf("%s has ended: %w; it printed:\n%s", a.name, a.program.err, a.program.log)
 	}
 	return nil

@@ -98,6 +98,9 @@ func (r *run) live(ctx context.Context, e ending) error {
 	if err := pause(ctx, 10*time.Millisecond); err != nil {
 		return err
 	}
+	if e.brink {
+		r.awaitBrink(ctx)
+	}
 	if err := r.end(ctx, g, targets, e); err != nil {
 		return err
 	}
@@ -118,6 +121,31 @@ func (r *run) live(ctx context.Context, e ending) error {
 		}
 	}
 	return r.judge(ctx, g)
+}
+
+// brinkTimeout is how long an ending waits for a crash.
+const brinkTimeout = 1500 * time.Millisecond
+
+// awaitBrink waits until the store is about to crash, but not for long.
+func (r *run) awaitBrink(ctx context.Context) {
+	r.mu.Lock()
+	brink := r.brink
+	r.mu.Unlock()
+	timer := time.NewTimer(brinkTimeout)
+	defer timer.Stop()
+	select {
+	case <-brink:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// reachBrink has those go on who wait for a crash.
+func (r *run) reachBrink() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.brink)
+	r.brink = make(chan struct{})
 }
 
 func lostOf(sessions []*session) []*session {
@@ -205,7 +233,7 @@ func (r *run) end(ctx context.Context, g *group, targets []*session, e ending) e
 			r.ended(e, len(targets), time.Duration(acked-begun))
 			return nil
 		}
-		r.failed()
+		r.failed(fmt.Errorf("%s: %w", e.name, err))
 		if pause(ctx, 20*time.Millisecond) != nil {
 			return fmt.Errorf("%w; the last failure of %s: %w", ctx.Err(), e.name, err)
 		}

@@ -89,13 +89,16 @@ func (s *session) learn(held row, good bool, begun, asked, answered, bound int64
 	case !good && !gone:
 		note(check.MayEnd, "sign-in perhaps lost by the store", check.Forever, check.Forever)
 	}
-	if good {
-		out.updates += forgetUpdates(s.history.User, held.user, begun, asked) + forgetUpdates(s.history.Session, held.session, begun, asked)
+	user := forgetUpdates(s.history.User, held.user, begun, asked)
+	session := forgetUpdates(s.history.Session, held.session, begun, asked)
+	if good { // else nobody knows: what it held is gone with it
+		out.updates = user + session
 	}
 	return out
 }
 
-// forgetUpdates notes which updates the store does not hold any more.
+// forgetUpdates notes which updates the store does not hold any more, all of them
+// where it holds nothing, and returns how many those are.
 func forgetUpdates(updates []check.Update, held int32, begun, asked int64) int {
 	lost := 0
 	for i := range updates {

@@ -148,7 +148,7 @@ func (c *cluster) start(ctx context.Context, s *postgresServer) error {
 		// kernel's, with fsync or without.
 		"fsync=off", "full_page_writes=off", "max_connections=300", "lc_messages=C",
 		// Asynchronous commits are to be lost in a crash, not to be saved just before it.
-		"wal_writer_delay=2s", "wal_writer_flush_after=0",
+		"wal_writer_delay=10s", "wal_writer_flush_after=1GB",
 		"wal_keep_size=256MB",
 	} {
 		args = append(args, "-c", setting)

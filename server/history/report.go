@@ -103,7 +103,7 @@ func (r *run) result(took time.Duration, notRun []string) *Result {
 		out.ByRule[string(rule)] = n
 		out.Violations += n
 	}
-	out.ControlCaught, out.ControlMissed = control(r.specimens, int64(r.Bound))
+	out.ControlCaught, out.ControlMissed = control(slices.Concat(r.specimens[true], r.specimens[false]), int64(r.Bound))
 	return out
 }
 
@@ -129,8 +129,12 @@ func (r *run) progress() string {
 	for _, n := range r.count.rules {
 		violations += n
 	}
-	return fmt.Sprintf("%d revocations, %d operations (%d from clients' memory), %d faults, %d violations",
+	text := fmt.Sprintf("%d revocations, %d operations (%d from clients' memory), %d faults, %d violations",
 		r.count.revocations(), r.count.operations(), r.count.sources[record.FromCache], len(r.incidents), violations)
+	if r.count.failure != nil {
+		text += fmt.Sprintf("; %d attempts without an answer, the last: %v", r.count.attempts, r.count.failure)
+	}
+	return text
 }
 
 // Table is the result for people.

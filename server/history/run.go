@@ -54,15 +54,16 @@ type run struct {
 	calm sync.RWMutex
 
 	mu         sync.Mutex
+	brink      chan struct{} // closed, and replaced, before a crash of the store
 	sessions   map[uint32]*session
 	incidents  []incident
 	count      counts
 	violations []Finding
-	specimens  []check.History
+	specimens  map[bool][]check.History // by whether their end was a Revoke
 }
 
 // maxFindings is how many violations are told in full, maxSpecimens how many
-// histories are kept for the control.
+// histories of a kind are kept for the control.
 const maxFindings, maxSpecimens = 20, 64
 
 // Run starts everything, injects faults while sessions live and end, and judges
@@ -75,7 +76,7 @@ func Run(ctx context.Context, cfg Config) (_ *Result, err error) {
 	if err := record.CheckClock(); err != nil {
 		return nil, err
 	}
-	r := &run{Config: cfg, secret: rand.Text() + rand.Text(), issuer: &issuer{}, sessions: map[uint32]*session{}}
+	r := &run{Config: cfg, secret: rand.Text() + rand.Text(), issuer: &issuer{}, sessions: map[uint32]*session{}, brink: make(chan struct{}), specimens: map[bool][]check.History{}}
 	r.count.begin()
 	defer func() { err = errors.Join(err, r.stop()) }()
 	if err := r.start(ctx); err != nil {
@@ -253,6 +254,9 @@ func (r *run) begin(fault string) func(what string) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.incidents[n].what, r.incidents[n].ended = what, record.Now()
+		if took := time.Duration(r.incidents[n].ended - r.incidents[n].begun); took > 2*r.Bound+3*time.Second {
+			r.Log("%s %s took %v", fault, what, took.Round(time.Millisecond))
+		}
 	}
 }
 
@@ -265,10 +269,11 @@ func (r *run) ended(e ending, sessions int, took time.Duration) {
 	}
 }
 
-func (r *run) failed() {
+func (r *run) failed(why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.count.attempts++
+	r.count.failure = why
 }
 
 func (r *run) updated() {
@@ -288,8 +293,10 @@ func (r *run) judged(h *check.History, found []check.Violation) {
 			r.violations = append(r.violations, Finding{Rule: v.Rule, Session: h.Name, Text: v.Text, Timeline: timeline(h, v, r.incidents, int64(r.Bound))})
 		}
 	}
-	if len(found) == 0 && len(r.specimens) < maxSpecimens && fitsControl(h) {
-		r.specimens = append(r.specimens, *h)
+	if e, ok := fitsControl(h); ok && len(found) == 0 {
+		if revoked := e.Until == e.Acked; len(r.specimens[revoked]) < maxSpecimens {
+			r.specimens[revoked] = append(r.specimens[revoked], *h)
+		}
 	}
 }
 
@@ -302,7 +309,8 @@ type counts struct {
 	rules    map[check.Rule]int
 	waits    []time.Duration // of the Revokes
 	sessions int
-	attempts int // to end a session, without an acknowledgement
+	attempts int   // to end a session, without an acknowledgement
+	failure  error // of the last of them
 	updates  int
 	judged   int
 	lost     losses
