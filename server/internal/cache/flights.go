@@ -114,8 +114,8 @@ func (c *Cache) ask(tokens []string) (Reading, error) {
 	defer cancel()
 	reading, err := c.cfg.Lookup(ctx, tokens)
 	if err != nil && !errors.Is(err, store.ErrUnavailable) {
-		// The flight's deadline is not that of those who wait.
-		return Reading{}, fmt.Errorf("%w: %v", store.ErrUnavailable, err)
+		// The flight's deadline is not that of those who wait: it is hidden from them.
+		return Reading{}, fmt.Errorf("%w: %s", store.ErrUnavailable, err.Error())
 	}
 	return reading, err
 }

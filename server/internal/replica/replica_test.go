@@ -74,7 +74,7 @@ func (g *gate) set(closed, polls bool) {
 func (g *gate) open(poll bool) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed && !(poll && g.polls) {
+	if g.closed && (!poll || !g.polls) {
 		return errGate
 	}
 	return nil
