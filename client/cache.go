@@ -103,7 +103,7 @@ func (c *cache) hit(credential Credential) *Session {
 // answers reports whether an entry may answer at an instant, under a live lease.
 // Past its deadline the authority is asked, not the caller refused (C7).
 func (e *entry) answers(now clock.Instant, l *lease) bool {
-	return e.epoch == l.epoch && now < e.deadline && !(e.untracked && now.Sub(e.asOf) >= l.bound.Lease())
+	return e.epoch == l.epoch && now < e.deadline && (!e.untracked || now.Sub(e.asOf) < l.bound.Lease())
 }
 
 // question is what has to be remembered of a question from before its sending on.

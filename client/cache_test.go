@@ -56,13 +56,19 @@ func newScripted(t *testing.T) *scripted {
 func (s *scripted) Validate(_ context.Context, request *sessiondv1.ValidateRequest, _ ...grpc.CallOption) (*sessiondv1.ValidateResponse, error) {
 	s.mu.Lock()
 	s.requests = append(s.requests, request)
-	n := len(s.requests)
+	n, script := len(s.requests), s.answer
 	s.mu.Unlock()
-	answer := s.answer(n, request)
+	answer := script(n, request)
 	if answer == nil {
 		return nil, status.Error(codes.Unavailable, "store unavailable")
 	}
 	return answer, nil
+}
+
+func (s *scripted) asked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.requests)
 }
 
 // BatchValidate answers in parts of at most ten, as sceneIntake says.
@@ -251,7 +257,7 @@ func TestEntriesEnd(t *testing.T) {
 					if len(s.requests) != 1 {
 						t.Errorf("asked again within %v", time.Since(start))
 					}
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 				}
 				s.validate(t)
 				if len(s.requests) != 2 {
@@ -276,7 +282,7 @@ func TestLeaseEnds(t *testing.T) {
 		if len(s.requests) != 1 {
 			t.Error("the lease ended early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		s.validate(t)
 		if len(s.requests) != 2 {
 			t.Error("the lease was used for too long")
@@ -444,7 +450,7 @@ func TestJoining(t *testing.T) {
 				c.meanwhile(s)
 				go ask()
 				synctest.Wait()
-				if n := len(s.requests); n != c.want {
+				if n := s.asked(); n != c.want {
 					t.Errorf("%d questions on their way, want %d", n, c.want)
 				}
 				for range 2 {
@@ -455,6 +461,38 @@ func TestJoining(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestJoiningElsewhere: who joined a question on its way does not use what another
+// replica than that of the Watch answered (A3).
+func TestJoiningElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScripted(t)
+		s.answer = func(n int, _ *sessiondv1.ValidateRequest) *sessiondv1.ValidateResponse {
+			if n > 1 {
+				return goneAnswer()
+			}
+			time.Sleep(time.Second)
+			a := liveAnswer()
+			a.Instance = "away"
+			return a
+		}
+		first := make(chan error, 1)
+		go func() {
+			_, err := s.client.Validate(t.Context(), sceneCredential)
+			first <- err
+		}()
+		synctest.Wait()
+		if _, err := s.client.Validate(t.Context(), sceneCredential); !errors.Is(err, ErrInvalid) {
+			t.Errorf("who joined: %v, want ErrInvalid by a question of its own", err)
+		}
+		if err := <-first; err != nil {
+			t.Errorf("who asked first: %v", err)
+		}
+		if stats := s.client.Stats(); stats.Joined != 1 {
+			t.Errorf("stats %+v", stats)
+		}
+	})
 }
 
 // TestGathering: while maxFlights questions are on their way, others gather in

@@ -35,7 +35,11 @@
 //     Watch on the authority shows that nothing has ended it: a sign-out reaches
 //     every client within milliseconds, and whatever is cut, paused or slow, no
 //     session is accepted longer than the staleness bound after it ended. Refusals
-//     are never remembered. [Strict], [MaxAge] and [AtLeast] ask the authority.
+//     are never remembered. [Strict], [MaxAge] and [AtLeast] ask the authority, and
+//     [WithoutCache] has all calls ask. Against an authority that offers no Watch
+//     they do too, which [Client.Stats] shows.
+//
+//   - What stays open ends with its session: see [Client.Follow].
 //
 // # Without this package
 //

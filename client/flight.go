@@ -179,7 +179,7 @@ func (c *Client) fly(f *flight) error {
 func (c *Client) askShared(ctx context.Context, credential Credential) (answer, error) {
 	bounded, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	r, first := c.flights.join(credential, c.joinKey(credential))
+	r, first := c.flights.join(credential, c.joinKey(credential)) //nolint:contextcheck // the flight outlives the caller that started it
 	select {
 	case <-r.flight.done:
 	case <-bounded.Done():

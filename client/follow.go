@@ -76,7 +76,7 @@ func (c *Client) followFirst(ctx context.Context, f *follow, call callSettings) 
 // stream has to end.
 func (c *Client) follow(ctx context.Context, f *follow, call callSettings) error {
 	defer c.cache.release(f)
-	stop := context.AfterFunc(c.lifetime, f.signal)
+	stop := context.AfterFunc(c.lifetime, f.signal) //nolint:contextcheck // it is the client's end that counts here
 	defer stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()

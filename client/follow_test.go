@@ -24,8 +24,14 @@ func (s *scripted) follow(t *testing.T) context.Context {
 	return followed
 }
 
-func (s *scripted) end() {
-	s.answer = func(int, *sessiondv1.ValidateRequest) *sessiondv1.ValidateResponse { return goneAnswer() }
+// end has the session end in the store.
+func (s *scripted) end() { s.change(goneAnswer) }
+
+// change has the authority answer otherwise from now on.
+func (s *scripted) change(answer func() *sessiondv1.ValidateResponse) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = func(int, *sessiondv1.ValidateRequest) *sessiondv1.ValidateResponse { return answer() }
 }
 
 // live renews the lease for a time, or until a context ends.
@@ -54,12 +60,12 @@ func TestFollowEnds(t *testing.T) {
 						s.validate(t)
 					}
 					followed := s.follow(t)
-					if len(s.requests) != 1 {
-						t.Errorf("asked %d times, want once", len(s.requests))
+					if s.asked() != 1 {
+						t.Errorf("asked %d times, want once", s.asked())
 					}
 					s.live(followed, time.Minute)
-					if len(s.requests) != 1 || followed.Err() != nil {
-						t.Fatalf("asked %d times in a minute of nothing, want once", len(s.requests))
+					if s.asked() != 1 || followed.Err() != nil {
+						t.Fatalf("asked %d times in a minute of nothing, want once", s.asked())
 					}
 					s.end()
 					start := time.Now()
@@ -135,7 +141,7 @@ func TestFollowWithoutWatch(t *testing.T) {
 				}
 				followed := s.follow(t)
 				s.live(followed, time.Minute)
-				if n := len(s.requests); n < 10 || n > 20 || followed.Err() != nil {
+				if n := s.asked(); n < 10 || n > 20 || followed.Err() != nil {
 					t.Errorf("asked %d times in a minute, want once each three fifths of the bound", n)
 				}
 				s.end()
@@ -156,8 +162,8 @@ func TestFollowDeadline(t *testing.T) {
 		s := newScripted(t)
 		followed := s.follow(t)
 		s.live(followed, maxLifetime+time.Minute)
-		if len(s.requests) != 2 || followed.Err() != nil {
-			t.Errorf("asked %d times, ended with %v; want twice and no end", len(s.requests), context.Cause(followed))
+		if s.asked() != 2 || followed.Err() != nil {
+			t.Errorf("asked %d times, ended with %v; want twice and no end", s.asked(), context.Cause(followed))
 		}
 		s.end()
 		s.live(followed, maxLifetime)
@@ -183,7 +189,7 @@ func TestFollowUndecided(t *testing.T) {
 				s := newScripted(t)
 				followed := s.follow(t)
 				s.lend()
-				s.answer = func(int, *sessiondv1.ValidateRequest) *sessiondv1.ValidateResponse { return nil }
+				s.change(func() *sessiondv1.ValidateResponse { return nil })
 				start := time.Now()
 				if c.event {
 					s.event()
@@ -193,7 +199,7 @@ func TestFollowUndecided(t *testing.T) {
 				if cause := context.Cause(followed); took < c.from || took > c.to || !errors.Is(cause, ErrUnavailable) {
 					t.Errorf("ended after %v with %v, want ErrUnavailable after %v to %v", took, cause, c.from, c.to)
 				}
-				if n := len(s.requests); n < 3 || n > 300 {
+				if n := s.asked(); n < 3 || n > 300 {
 					t.Errorf("asked %d times", n)
 				}
 			})
@@ -223,7 +229,7 @@ func TestFollowCheck(t *testing.T) {
 			return a
 		}
 		s.event()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		_, followed, err := s.client.Follow(t.Context(), sceneCredential, check)
 		if err != nil {
 			t.Fatal(err)
