@@ -252,28 +252,141 @@ func TestManyWatchers(t *testing.T) {
 	}
 }
 
-// BenchmarkPush10000 is one event for 10,000 watchers who read and acknowledge it.
-func BenchmarkPush10000(b *testing.B) {
-	h := hub.New(bound, 1024)
-	ws := make([]*hub.Watcher, 10_000)
-	for i := range ws {
-		ws[i] = h.Watch("one of many")
-		m, err := ws[i].Next(b.Context())
-		if err != nil || ws[i].Ack(m.Number) != nil {
-			b.Fatal(err)
-		}
+// TestSignal: whoever waits is woken when Done grows, and not for each of many
+// acknowledgements.
+func TestSignal(t *testing.T) {
+	h := hub.New(bound, 8)
+	ws := []*hub.Watcher{h.Watch("a"), h.Watch("b")}
+	for _, w := range ws {
+		w.Renew(1, func() (clock.Instant, bool) { return clock.Now(), true })
+		next(t, w)
+		next(t, w)
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		h.Push(event(1))
-		for _, w := range ws {
-			m, err := w.Next(b.Context())
-			if err != nil || w.Ack(m.Number) != nil {
-				b.Fatal(err)
+	h.Push(event(1))
+	for i, w := range ws {
+		if err := w.Ack(next(t, w).Number); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-h.Acked():
+			if i == 0 {
+				t.Error("signalled though the other watcher has not acknowledged")
+			}
+		default:
+			if i == 1 {
+				t.Error("not signalled when all have acknowledged")
 			}
 		}
-		if h.Done(clock.Now()) != h.Pushed() {
-			b.Fatal("not done")
+	}
+}
+
+// TestSlowAcknowledger: the acknowledgements of a watcher that is far behind count
+// as they come, though not each message is remembered.
+func TestSlowAcknowledger(t *testing.T) {
+	h := hub.New(bound, 8)
+	w := h.Watch("slow")
+	w.Renew(1, func() (clock.Instant, bool) { return clock.Now(), true })
+	next(t, w)
+	next(t, w)
+	const messages = 5000
+	for n := range messages {
+		h.Push(event(n))
+		next(t, w)
+	}
+	before := uint64(0)
+	for number := uint64(3); number <= messages+2; number++ {
+		if err := w.Ack(number); err != nil {
+			t.Fatal(err)
 		}
+		done := h.Done(clock.Now())
+		if done > number-2 {
+			t.Fatalf("done %d, acknowledged are %d pushes", done, number-2)
+		}
+		if number == 102 && done != 100 {
+			t.Errorf("done %d after 100 acknowledgements", done)
+		}
+		if done < before {
+			t.Fatalf("done went back from %d to %d", before, done)
+		}
+		before = done
+	}
+	if before != messages {
+		t.Errorf("done %d of %d", before, messages)
+	}
+}
+
+// TestWatchers is the operator's view.
+func TestWatchers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hub.New(bound, 8)
+		a, gone := h.Watch("a"), h.Watch("gone")
+		gone.Close()
+		time.Sleep(time.Second)
+		proof := clock.Now()
+		want := hub.WatcherInfo{Name: "a", Open: time.Second, Lease: -1}
+		check := func() {
+			t.Helper()
+			if got := h.Watchers(); len(got) != 1 || got[0] != want {
+				t.Errorf("%+v, want %+v", got, want)
+			}
+		}
+		check()
+		a.Renew(1, func() (clock.Instant, bool) { return proof, true })
+		next(t, a)
+		if err := a.Ack(next(t, a).Number); err != nil {
+			t.Fatal(err)
+		}
+		h.Push(event(1))
+		time.Sleep(time.Second)
+		want.Open, want.Queued, want.Sent, want.Acked, want.Lease = 2*time.Second, 1, 2, 2, time.Second
+		check()
+	})
+}
+
+// TestAllAtOnce does everything at the same time, for the race detector.
+func TestAllAtOnce(t *testing.T) {
+	h := hub.New(bound, 4)
+	ctx, cancel := context.WithCancel(t.Context())
+	var pushing, watching sync.WaitGroup
+	for range 8 {
+		watching.Go(func() {
+			for ctx.Err() == nil {
+				w := h.Watch("short")
+				for n := range uint64(20) {
+					w.Renew(n+1, func() (clock.Instant, bool) { return clock.Now(), true })
+					m, err := w.Next(ctx)
+					if err != nil {
+						break
+					}
+					if err := w.Ack(m.Number); err != nil {
+						t.Error(err)
+					}
+				}
+				w.Close()
+			}
+		})
+	}
+	for range 2 {
+		pushing.Go(func() {
+			last := uint64(0)
+			for n := range 500 {
+				h.Push(event(n))
+				done := h.Done(clock.Now())
+				if done < last || done > h.Pushed() {
+					t.Errorf("done %d after %d, pushed %d", done, last, h.Pushed())
+				}
+				last = done
+				h.Watchers()
+			}
+		})
+	}
+	pushing.Wait()
+	cancel()
+	watching.Wait()
+	if h.Open() != 0 {
+		t.Errorf("%d are open", h.Open())
+	}
+	if done := h.Done(clock.Now().Add(bound.Wait())); done != h.Pushed() {
+		t.Errorf("done %d of %d when every lease is over", done, h.Pushed())
 	}
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sessiond/sessiond/internal/clock"
@@ -37,18 +37,18 @@ type Watcher struct {
 	since clock.Instant
 	wake  chan struct{} // capacity 1
 
-	// settled is the number of the last push that this watcher keeps nobody
-	// waiting for.
-	settled atomic.Uint64
-	broken  atomic.Bool
-
 	mu     sync.Mutex
+	broken bool
 	queue  []item
 	queued int    // events in the queue
 	number uint64 // of the last message
+	heard  uint64 // of the last message that was acknowledged
 	// sent are the messages that brought events and are not acknowledged, oldest first.
 	sent  []sent
 	acked uint64 // number of the last push that was acknowledged
+	// settled is the number of the last push that this watcher keeps nobody
+	// waiting for: it is acknowledged, or no older lease is live.
+	settled uint64
 	// stated is the newest proof that a grant stated.
 	stated clock.Instant
 	// unacked are the pushes that are not acknowledged, oldest first; those during
@@ -73,8 +73,9 @@ type unacked struct {
 
 var forgetAll = []feed.Event{{Kind: feed.KindAll}}
 
-// push queues events. The caller holds the hub's lock.
-func (w *Watcher) push(number uint64, events []feed.Event, limit int) {
+// push queues events, and returns when the first lease ends that somebody waits
+// for. The caller holds the hub's lock.
+func (w *Watcher) push(number uint64, events []feed.Event, limit int, now clock.Instant) clock.Instant {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if last := len(w.unacked) - 1; last >= 0 && w.unacked[last].stated == w.stated {
@@ -82,9 +83,15 @@ func (w *Watcher) push(number uint64, events []feed.Event, limit int) {
 	} else {
 		w.unacked = append(w.unacked, unacked{push: number, stated: w.stated})
 	}
-	if w.broken.Load() {
-		return // nobody reads it any more; its leases still count
+	w.settleOver(now)
+	if !w.broken { // else nobody reads it any more; its leases still count
+		w.enqueue(number, events, limit)
 	}
+	return w.due()
+}
+
+// enqueue adds the events of a push to the queue. The caller holds mu.
+func (w *Watcher) enqueue(number uint64, events []feed.Event, limit int) {
 	if w.queued+len(events) > limit {
 		// Grants too: they would be read before what they come after (#93).
 		keep := 0
@@ -128,38 +135,51 @@ func (w *Watcher) take() (Message, bool) {
 	}
 	w.number++
 	m := Message{Number: w.number}
-	n, push := 0, uint64(0)
+	n, events := 0, 0
 	for n < len(w.queue) && m.Grant == nil && !m.Hello {
-		it := w.queue[n]
+		m.Hello, m.Grant = w.queue[n].hello, w.queue[n].grant
+		events += len(w.queue[n].events)
 		n++
-		m.Hello, m.Grant = it.hello, it.grant
-		if it.events != nil {
-			push = it.push
+	}
+	push := uint64(0)
+	for _, it := range w.queue[:n] {
+		switch {
+		case it.push == 0:
+			continue
+		case len(it.events) == events:
+			m.Events = it.events // shared by all watchers
+		default:
 			if m.Events == nil {
-				m.Events = it.events // shared by all watchers, until it has to grow
-			} else {
-				m.Events = append(m.Events[:len(m.Events):len(m.Events)], it.events...)
+				m.Events = make([]feed.Event, 0, events)
 			}
+			m.Events = append(m.Events, it.events...)
 		}
+		push = it.push
 	}
-	w.queue = w.queue[n:]
-	w.queued -= len(m.Events)
-	if push != 0 {
-		if len(w.sent) >= maxSent {
-			w.sent = w.sent[1:] // a later message covers it
-		}
-		w.sent = append(w.sent, sent{number: m.Number, push: push})
-	}
+	w.queue, w.queued = dropFront(w.queue, n), w.queued-events
 	if len(w.queue) > 0 {
 		w.wakeUp()
-	} else {
-		w.queue = nil
+	}
+	if push != 0 {
+		w.note(sent{number: m.Number, push: push})
 	}
 	return m, true
 }
 
-// maxSent bounds what is remembered for a watcher that reads and never acknowledges.
-const maxSent = 4096
+// maxSent bounds what is remembered for a watcher that reads and does not
+// acknowledge.
+const maxSent = 256
+
+// note remembers what the acknowledgement of a message will cover. Where that is
+// too much it forgets the message before, which the new one's covers too; not the
+// oldest, or the acknowledgements of somebody slow would all come too late.
+func (w *Watcher) note(s sent) {
+	if len(w.sent) == maxSent {
+		w.sent[maxSent-1] = s
+		return
+	}
+	w.sent = append(w.sent, s)
+}
 
 // Renew answers a renewal with a grant, if the proof is young enough for one.
 // proof returns the newest proof, and false where there is none. It is loaded,
@@ -167,7 +187,7 @@ const maxSent = 4096
 func (w *Watcher) Renew(number uint64, proof func() (clock.Instant, bool)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.broken.Load() {
+	if w.broken {
 		return
 	}
 	asOf, ok := proof()
@@ -187,61 +207,115 @@ func (w *Watcher) Renew(number uint64, proof func() (clock.Instant, bool)) {
 
 var errAck = errors.New("acknowledges a message that was not sent")
 
-// Ack notes that a message, and all before it, was processed.
+// Ack notes that a message, and all before it, was processed. The error is the
+// client's: it acknowledges what was not sent.
 func (w *Watcher) Ack(number uint64) error {
-	if err := w.ack(number); err != nil {
-		return err
-	}
-	w.hub.signal()
-	return nil
-}
-
-func (w *Watcher) ack(number uint64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if number > w.number {
 		return fmt.Errorf("%w: number %d, the last was %d", errAck, number, w.number)
 	}
+	w.heard = max(w.heard, number)
 	n := 0
 	for n < len(w.sent) && w.sent[n].number <= number {
 		w.acked = w.sent[n].push
 		n++
 	}
-	w.sent = w.sent[n:]
+	w.sent = dropFront(w.sent, n)
 	n = 0
 	for n < len(w.unacked) && w.unacked[n].push <= w.acked {
 		n++
 	}
-	w.unacked = w.unacked[n:]
-	if w.settled.Load() < w.acked {
-		w.settled.Store(w.acked)
-	}
+	w.unacked = dropFront(w.unacked, n)
+	w.settle(w.acked)
 	return nil
 }
 
-// done returns the number of the last push that this watcher keeps nobody waiting
-// for, and whether it can be forgotten.
-func (w *Watcher) done(now clock.Instant, wait time.Duration) (push uint64, ended bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	over := func(stated clock.Instant) bool { return stated == clock.Never || now.Sub(stated) >= wait }
-	if w.broken.Load() && over(w.stated) {
-		return 0, true
+// maxKept is the most places of an empty queue that are kept for what comes next.
+const maxKept = 4
+
+// dropFront removes the first n items in place, and keeps nothing of them.
+func dropFront[T any](items []T, n int) []T {
+	if n == len(items) && cap(items) > maxKept {
+		return nil
 	}
+	return slices.Delete(items, 0, n)
+}
+
+// settle notes that this watcher keeps nobody waiting for a push and those before.
+// The caller holds mu.
+func (w *Watcher) settle(push uint64) {
+	if push <= w.settled {
+		return
+	}
+	before := w.settled
+	w.settled = push
+	if w.hub.tally.move(before, push) {
+		w.hub.signal()
+	}
+}
+
+// over reports whether every lease that a proof stated is over, on every clock.
+func (w *Watcher) over(stated, now clock.Instant) bool {
+	return stated == clock.Never || now.Sub(stated) >= w.hub.bound.Wait()
+}
+
+// settleOver settles the pushes that were queued after leases that are over by now
+// (W4). The caller holds mu.
+func (w *Watcher) settleOver(now clock.Instant) {
 	n := 0
-	for n < len(w.unacked) && over(w.unacked[n].stated) {
-		w.settled.Store(max(w.settled.Load(), w.unacked[n].push))
+	for n < len(w.unacked) && w.over(w.unacked[n].stated, now) {
+		w.settle(w.unacked[n].push)
 		n++
 	}
-	w.unacked = w.unacked[n:]
-	return w.settled.Load(), false
+	w.unacked = dropFront(w.unacked, n)
+}
+
+// due returns when expire has something to do. The caller holds mu.
+func (w *Watcher) due() clock.Instant {
+	switch {
+	case len(w.unacked) > 0:
+		return w.unacked[0].stated.Add(w.hub.bound.Wait())
+	case w.broken:
+		return w.stated.Add(w.hub.bound.Wait())
+	}
+	return forever
+}
+
+// expire settles what waits for leases that are over. It returns when to call it
+// again, and whether the watcher has ended: its stream broke and no lease is left
+// (W3). The caller holds the hub's lock.
+func (w *Watcher) expire(now clock.Instant) (next clock.Instant, ended bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.broken && w.over(w.stated, now) {
+		w.hub.tally.leave(w.settled)
+		return forever, true
+	}
+	w.settleOver(now)
+	return w.due(), false
 }
 
 // Close ends the Watch: its stream broke. Its leases count until they are over (W3).
 func (w *Watcher) Close() {
 	w.mu.Lock()
-	w.broken.Store(true)
+	defer w.mu.Unlock()
+	if w.broken {
+		return
+	}
+	w.broken = true
 	w.queue, w.queued, w.sent = nil, 0, nil
-	w.mu.Unlock()
+	w.hub.open.Add(-1)
+	w.hub.tally.due(w.due())
 	w.hub.signal()
+}
+
+func (w *Watcher) info(now clock.Instant) (info WatcherInfo, open bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	info = WatcherInfo{Name: w.name, Open: now.Sub(w.since), Queued: w.queued, Sent: w.number, Acked: w.heard, Lease: -1}
+	if w.stated != clock.Never {
+		info.Lease = now.Sub(w.stated)
+	}
+	return info, !w.broken
 }
