@@ -3,6 +3,7 @@ package cache_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -224,13 +225,17 @@ func TestStrict(t *testing.T) {
 // all answered, in lookups of the size that is allowed.
 func TestMoreThanABatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		largest := 0
+		var largest, answered atomic.Int64
 		release := make(chan struct{})
 		c := cache.New(cache.Config{
 			Bound: bound, MaxBytes: 1 << 20, MaxBatch: 8, MaxFlights: 1, Timeout: time.Hour,
 			State: func() cache.State { return cache.State{Mode: cache.ModeBypass, Proof: clock.Never} },
 			Lookup: func(_ context.Context, tokens []string) (cache.Reading, error) {
-				largest = max(largest, len(tokens))
+				for n := int64(len(tokens)); ; {
+					if most := largest.Load(); n <= most || largest.CompareAndSwap(most, n) {
+						break
+					}
+				}
 				<-release
 				records := make([]store.Record, len(tokens))
 				for i, token := range tokens {
@@ -240,7 +245,6 @@ func TestMoreThanABatch(t *testing.T) {
 			},
 		})
 		defer c.Close()
-		answered := 0
 		for caller := range 4 {
 			go func() {
 				qs, out := make([]cache.Question, 20), make([]cache.Answer, 20)
@@ -256,15 +260,15 @@ func TestMoreThanABatch(t *testing.T) {
 						t.Errorf("%s got %+v", qs[i].Token, out[i].Record)
 						continue
 					}
-					answered++
+					answered.Add(1)
 				}
 			}()
 			synctest.Wait()
 		}
 		close(release)
 		synctest.Wait()
-		if answered != 80 || largest != 8 {
-			t.Errorf("%d of 80 answered, the largest lookup was of %d", answered, largest)
+		if answered.Load() != 80 || largest.Load() != 8 {
+			t.Errorf("%d of 80 answered, the largest lookup was of %d", answered.Load(), largest.Load())
 		}
 	})
 }
