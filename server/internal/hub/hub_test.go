@@ -391,3 +391,27 @@ func TestAllAtOnce(t *testing.T) {
 		t.Errorf("done %d of %d when every lease is over", done, h.Pushed())
 	}
 }
+
+// TestBrokenAreForgotten: Watches that come and go cost nothing once their leases
+// are over, though nothing is pushed meanwhile.
+func TestBrokenAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hub.New(bound, 8)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for range 10_000 {
+			w := h.Watch("short")
+			w.Renew(1, func() (clock.Instant, bool) { return clock.Now(), true })
+			w.Close()
+		}
+		time.Sleep(bound.Wait())
+		h.Done(clock.Now())
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 1<<20 {
+			t.Errorf("%d bytes for 10,000 Watches that are over", grown)
+		}
+		runtime.KeepAlive(h)
+	})
+}

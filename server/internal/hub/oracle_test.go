@@ -38,9 +38,10 @@ type watched struct {
 }
 
 type queued struct {
-	hello, grant bool
-	upTo         uint64 // the last push that it tells of
-	events       int
+	hello  bool
+	grant  hub.Grant // of number 0: none
+	upTo   uint64    // the last push that it tells of
+	events int
 }
 
 type sentMessage struct{ number, upTo uint64 }
@@ -87,9 +88,10 @@ func (o *oracle) renew(w *watched, number uint64) {
 		return
 	}
 	w.stated = max(w.stated, o.proof)
-	if n := len(w.queue); n == 0 || !w.queue[n-1].grant {
-		w.queue = append(w.queue, queued{grant: true})
+	if n := len(w.queue); n > 0 && w.queue[n-1].grant.Renew != 0 {
+		w.queue = w.queue[:n-1]
 	}
+	w.queue = append(w.queue, queued{grant: hub.Grant{Renew: number, Age: clock.Now().Sub(o.proof)}})
 }
 
 // next reads a message, and returns what is wrong with it.
@@ -108,7 +110,7 @@ func (o *oracle) next(t *testing.T, w *watched) string {
 	}
 	var want queued
 	n := 0
-	for n < len(w.queue) && !want.grant && !want.hello {
+	for n < len(w.queue) && want.grant.Renew == 0 && !want.hello {
 		q := w.queue[n]
 		want.hello, want.grant = q.hello, q.grant
 		want.events += q.events
@@ -116,7 +118,11 @@ func (o *oracle) next(t *testing.T, w *watched) string {
 		n++
 	}
 	w.queue = w.queue[n:]
-	if m.Hello != want.hello || (m.Grant != nil) != want.grant || len(m.Events) != want.events {
+	var grant hub.Grant
+	if m.Grant != nil {
+		grant = *m.Grant
+	}
+	if m.Hello != want.hello || grant != want.grant || len(m.Events) != want.events {
 		return fmt.Sprintf("message %+v, want %+v", m, want)
 	}
 	if k := len(w.sent); k > 0 && m.Number <= w.sent[k-1].number {
