@@ -5,13 +5,12 @@ package feedtest
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sessiond/sessiond/server/internal/feed"
@@ -19,8 +18,8 @@ import (
 )
 
 // Memory is a store, an outbox and a registry in memory: one server, for any number
-// of replicas. Its writers are serial, so a position is how many events there were.
-// It is safe for concurrent use.
+// of replicas. Its transactions are numbered as they begin and may commit in another
+// order; a position says which were finished. It is safe for concurrent use.
 type Memory struct {
 	mu       sync.Mutex
 	bound    time.Duration
@@ -28,6 +27,7 @@ type Memory struct {
 	sessions map[string]store.Record // by token
 	events   []numbered
 	last     int64
+	open     map[int64]bool // transactions in progress
 	replicas map[string]*row
 	away     bool
 	slow     time.Duration
@@ -40,14 +40,14 @@ type numbered struct {
 
 type row struct {
 	beat    int64
-	written int64
+	written position
 	done    feed.Position
 	doneEra store.Era
 }
 
 // NewMemory returns an empty Memory, installed for a staleness bound.
 func NewMemory(bound time.Duration) *Memory {
-	return &Memory{bound: bound, life: 1, sessions: map[string]store.Record{}, replicas: map[string]*row{}}
+	return &Memory{bound: bound, life: 1, sessions: map[string]store.Record{}, open: map[int64]bool{}, replicas: map[string]*row{}}
 }
 
 var errAway = fmt.Errorf("%w: the memory is away", store.ErrUnavailable)
@@ -67,12 +67,14 @@ func (m *Memory) SetDelay(d time.Duration) {
 }
 
 // Crash begins another era. It takes back the last numbers, which are used again,
-// and their events; what else there is survives, as what was flushed does.
+// and their events, and all transactions in progress; what else there is survives,
+// as what was flushed does.
 func (m *Memory) Crash(lost int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.life++
 	m.last -= min(lost, m.last)
+	clear(m.open)
 	m.events = slices.DeleteFunc(m.events, func(e numbered) bool { return e.number > m.last })
 }
 
@@ -112,19 +114,42 @@ func (m *Memory) SignIn(user string) (token, session string) {
 }
 
 // SignOut removes a session, as the issuer does.
-func (m *Memory) SignOut(token string) {
+func (m *Memory) SignOut(token string) { m.BeginSignOut(token)() }
+
+// BeginSignOut removes a session in a transaction that has begun now, and is seen
+// when commit is called; never, if the memory has crashed before.
+func (m *Memory) BeginSignOut(token string) (commit func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r, ok := m.sessions[token]; ok {
-		delete(m.sessions, token)
-		m.tell(feed.Event{Kind: feed.KindKey, Key: feed.KeyOf(token), User: r.Session.UserID})
+	n, life := m.begin(), m.life
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if life != m.life {
+			return
+		}
+		var told []feed.Event
+		if r, ok := m.sessions[token]; ok {
+			delete(m.sessions, token)
+			told = append(told, feed.Event{Kind: feed.KindKey, Key: feed.KeyOf(token), User: r.Session.UserID})
+		}
+		m.commit(n, told...)
 	}
 }
 
-func (m *Memory) tell(e feed.Event) int64 {
+// begin numbers a transaction. The caller holds mu.
+func (m *Memory) begin() int64 {
 	m.last++
-	m.events = append(m.events, numbered{m.last, e})
+	m.open[m.last] = true
 	return m.last
+}
+
+// commit ends a transaction, with the events that it wrote. The caller holds mu.
+func (m *Memory) commit(n int64, events ...feed.Event) {
+	delete(m.open, n)
+	for _, e := range events {
+		m.events = append(m.events, numbered{n, e})
+	}
 }
 
 func (m *Memory) era() store.Era { return store.Era("life" + strconv.Itoa(m.life)) }
@@ -150,8 +175,8 @@ func (m *Memory) statement(ctx context.Context, f func() error) error {
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
-	if d == 0 {
-		return ctx.Err()
+	if d == 0 && ctx.Err() == nil {
+		return nil
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -189,36 +214,41 @@ func (s memoryStore) Describe() store.Description { return store.Description{Dri
 func (s memoryStore) Close() error                { return nil }
 
 // Source returns a replica's feed.
-func (m *Memory) Source() feed.Source { return &memorySource{m} }
+func (m *Memory) Source() feed.Source { return &memorySource{m: m} }
 
-type memorySource struct{ m *Memory }
+type memorySource struct {
+	m      *Memory
+	closed atomic.Bool
+}
 
-func (s *memorySource) news(from int64) feed.News {
-	n := feed.News{Era: s.m.era(), Position: feed.Position(strconv.FormatInt(s.m.last, 10)), Coverage: feed.CoverageFull, Objects: "objects"}
+// statement is one of the memory, while the source is open.
+func (s *memorySource) statement(ctx context.Context, f func() error) error {
+	return s.m.statement(ctx, func() error {
+		if s.closed.Load() {
+			return fmt.Errorf("%w: the feed is closed", store.ErrUnavailable)
+		}
+		return f()
+	})
+}
+
+func (s *memorySource) news(from position) feed.News {
+	n := feed.News{Era: s.m.era(), Position: feed.Position(s.m.now().String()), Coverage: feed.CoverageFull, Objects: "objects"}
 	for _, e := range s.m.events {
-		if e.number > from {
+		if !from.finished(e.number) {
 			n.Events = append(n.Events, e.event)
 		}
 	}
 	return n
 }
 
-func number(p feed.Position) int64 {
-	n, err := strconv.ParseInt(string(p), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
 func (s *memorySource) Register(ctx context.Context, bound time.Duration) (feed.Registration, error) {
 	var reg feed.Registration
-	err := s.m.statement(ctx, func() error {
+	err := s.statement(ctx, func() error {
 		if bound != s.m.bound {
 			return fmt.Errorf("%w: %v and %v", feed.ErrBound, s.m.bound, bound)
 		}
-		reg = feed.Registration{ID: rand.Text(), News: s.news(s.m.last)}
-		s.m.replicas[reg.ID] = &row{beat: 1, written: s.m.last, done: reg.Position, doneEra: reg.Era}
+		reg = feed.Registration{ID: rand.Text(), News: s.news(s.m.now())}
+		s.m.replicas[reg.ID] = &row{beat: 1, written: s.m.now(), done: reg.Position, doneEra: reg.Era}
 		return nil
 	})
 	return reg, err
@@ -226,22 +256,33 @@ func (s *memorySource) Register(ctx context.Context, bound time.Duration) (feed.
 
 func (s *memorySource) Poll(ctx context.Context, from feed.Position) (feed.News, error) {
 	var n feed.News
-	err := s.m.statement(ctx, func() error {
-		n = s.news(number(from))
-		return nil
+	err := s.statement(ctx, func() error {
+		at, err := parsePosition(string(from))
+		if err == nil {
+			n = s.news(at)
+		}
+		return err
 	})
 	return n, err
 }
 
 func (s *memorySource) Beat(ctx context.Context, b feed.Beat) (feed.News, error) {
 	var n feed.News
-	err := s.m.statement(ctx, func() error {
+	err := s.statement(ctx, func() error {
 		r := s.m.replicas[b.ID]
 		if r == nil || r.beat < b.Acked {
 			return feed.ErrLostPlace
 		}
-		r.beat, r.written, r.done, r.doneEra = max(r.beat, b.Number), number(b.Written), b.Done, b.DoneEra
-		n = s.news(number(b.From))
+		written, err := parsePosition(string(b.Written))
+		if err != nil {
+			return err
+		}
+		from, err := parsePosition(string(b.From))
+		if err != nil {
+			return err
+		}
+		r.beat, r.written, r.done, r.doneEra = max(r.beat, b.Number), written, b.Done, b.DoneEra
+		n = s.news(from)
 		return nil
 	})
 	return n, err
@@ -249,7 +290,7 @@ func (s *memorySource) Beat(ctx context.Context, b feed.Beat) (feed.News, error)
 
 func (s *memorySource) Replicas(ctx context.Context, own string, acked int64) (feed.Registry, error) {
 	var out feed.Registry
-	err := s.m.statement(ctx, func() error {
+	err := s.statement(ctx, func() error {
 		if r := s.m.replicas[own]; r == nil || r.beat < acked {
 			return feed.ErrLostPlace
 		}
@@ -264,7 +305,7 @@ func (s *memorySource) Replicas(ctx context.Context, own string, acked int64) (f
 }
 
 func (s *memorySource) Exclude(ctx context.Context, id string, beat int64) (gone bool, err error) {
-	err = s.m.statement(ctx, func() error {
+	err = s.statement(ctx, func() error {
 		if r := s.m.replicas[id]; r != nil && r.beat == beat {
 			delete(s.m.replicas, id)
 			gone = true
@@ -275,19 +316,23 @@ func (s *memorySource) Exclude(ctx context.Context, id string, beat int64) (gone
 }
 
 func (s *memorySource) Clean(ctx context.Context) error {
-	return s.m.statement(ctx, func() error {
-		upTo := s.m.last
-		for _, r := range s.m.replicas {
-			upTo = min(upTo, r.written)
-		}
-		s.m.events = slices.DeleteFunc(s.m.events, func(e numbered) bool { return e.number <= upTo })
+	return s.statement(ctx, func() error {
+		s.m.events = slices.DeleteFunc(s.m.events, func(e numbered) bool {
+			for _, r := range s.m.replicas {
+				if !r.written.finished(e.number) {
+					return false
+				}
+			}
+			return true
+		})
 		return nil
 	})
 }
 
 func (s *memorySource) Revoke(ctx context.Context, t feed.Target) (feed.Revoked, error) {
 	var out feed.Revoked
-	err := s.m.statement(ctx, func() error {
+	err := s.statement(ctx, func() error {
+		n := s.m.begin()
 		for token, r := range s.m.sessions {
 			switch {
 			case t.Token != "" && token != t.Token,
@@ -304,44 +349,37 @@ func (s *memorySource) Revoke(ctx context.Context, t feed.Target) (feed.Revoked,
 			out.Key = feed.KeyOf(t.Token)
 			e = feed.Event{Kind: feed.KindKey, Key: out.Key, Urgent: true}
 		}
-		out.Era, out.Revision = s.m.era(), s.revision(s.m.tell(e))
+		s.m.commit(n, e)
+		out.Era, out.Revision = s.m.era(), wanted{era: s.m.era(), transaction: n}.revision()
 		return nil
 	})
 	return out, err
 }
 
-func (s *memorySource) revision(n int64) feed.Revision {
-	return feed.Revision(string(s.m.era()) + "," + strconv.FormatInt(n, 10))
-}
-
 func (s *memorySource) Revision(ctx context.Context) (feed.Revision, error) {
 	var r feed.Revision
-	err := s.m.statement(ctx, func() error {
-		r = s.revision(s.m.last)
+	err := s.statement(ctx, func() error {
+		r = wanted{era: s.m.era(), at: s.m.now()}.revision()
 		return nil
 	})
 	return r, err
 }
 
-var errRevision = errors.New("not a revision of this store")
-
-func parse(r feed.Revision) (store.Era, int64, error) {
-	era, text, ok := strings.Cut(string(r), ",")
-	n, err := strconv.ParseInt(text, 10, 64)
-	if !ok || err != nil {
-		return "", 0, errRevision
-	}
-	return store.Era(era), n, nil
-}
-
 func (s *memorySource) Covers(p feed.Position, era store.Era, r feed.Revision) (bool, error) {
-	wanted, n, err := parse(r)
-	return err == nil && p != "" && era == wanted && number(p) >= n, err
+	w, err := parseRevision(r)
+	if err != nil || p == "" {
+		return false, err
+	}
+	at, err := parsePosition(string(p))
+	return err == nil && w.coveredBy(at, era), err
 }
 
 func (s *memorySource) Meets(_ store.Era, r feed.Revision) (bool, error) {
-	_, _, err := parse(r)
+	_, err := parseRevision(r)
 	return err == nil, err
 }
 
-func (s *memorySource) Close() error { return nil }
+func (s *memorySource) Close() error {
+	s.closed.Store(true)
+	return nil
+}
