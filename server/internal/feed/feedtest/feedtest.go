@@ -1,6 +1,7 @@
 package feedtest
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -21,6 +22,9 @@ type Subject struct {
 	// SignIn adds a session of a user, and SignOut removes it as the issuer does.
 	SignIn  func(user string) (token, session string)
 	SignOut func(token string)
+	// BeginSignOut removes a session in a transaction that has begun and written
+	// when it returns, and that commit ends; nil where transactions cannot overlap.
+	BeginSignOut func(token string) (commit func())
 }
 
 // Run holds a feed to the contract of [feed.Source]. open returns a Subject with
@@ -33,6 +37,12 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 	t.Run("revisions", func(t *testing.T) { testRevisions(t, open(t)) })
 	t.Run("cleaning", func(t *testing.T) { testClean(t, open(t)) })
 	t.Run("registry", func(t *testing.T) { testRegistry(t, open(t)) })
+	t.Run("cleaning for two", func(t *testing.T) { testCleanForTwo(t, open(t)) })
+	t.Run("an answer that was lost", func(t *testing.T) { testLostAnswer(t, open(t)) })
+	t.Run("a late commit", func(t *testing.T) { testLateCommit(t, open(t)) })
+	t.Run("all at once", func(t *testing.T) { testAllAtOnce(t, open(t)) })
+	t.Run("a call that has ended", func(t *testing.T) { testEnded(t, open(t)) })
+	t.Run("closed", func(t *testing.T) { testClosed(t, open(t)) })
 }
 
 func register(t *testing.T, s feed.Source) feed.Registration {
@@ -143,15 +153,36 @@ func testRevoke(t *testing.T, open func(t *testing.T) Subject) {
 			}
 			n := poll(t, s.Source, reg.Position)
 			urgent := slices.ContainsFunc(n.Events, func(e feed.Event) bool { return e.Urgent })
+			told := target.Token
 			if target.Session != "" && tt.want == 1 {
-				target.Token = token // the row gives the digest (V1)
+				told = token // the row gives the digest (V1)
 			}
-			if !urgent || !tells(n.Events, target.Token, target.User) {
+			if !urgent || !tells(n.Events, told, target.User) {
 				t.Errorf("no urgent event of it: %+v", n.Events)
 			}
 			covers(t, s.Source, reg.Position, reg.Era, revoked.Revision, false)
 			covers(t, s.Source, n.Position, n.Era, revoked.Revision, true)
 			covers(t, s.Source, n.Position, n.Era+"x", revoked.Revision, false)
+			again, err := s.Source.Revoke(t.Context(), target)
+			if err != nil || again.Sessions != 0 {
+				t.Errorf("repeated: %+v, %v", again, err)
+			}
+			// The issuer may have deleted the row, and caches may not know (V1).
+			if later := poll(t, s.Source, n.Position); !tells(later.Events, target.Token, target.User) {
+				t.Errorf("no event where there was no row: %+v", later.Events)
+			}
+			covers(t, s.Source, n.Position, n.Era, again.Revision, false)
+			left := 0
+			for _, user := range []string{"ann", "bob", "carl"} {
+				r, err := s.Source.Revoke(t.Context(), feed.Target{User: user})
+				if err != nil {
+					t.Fatal(err)
+				}
+				left += r.Sessions
+			}
+			if want := 3 - tt.want; left != want {
+				t.Errorf("%d sessions were left, want %d", left, want)
+			}
 		})
 	}
 }
@@ -192,11 +223,12 @@ func testClean(t *testing.T, s Subject) {
 	reg := register(t, s.Source)
 	token, _ := s.SignIn("ann")
 	s.SignOut(token)
-	first := beat(t, s.Source, reg, 2, reg.Position, reg.Position)
+	polled := poll(t, s.Source, reg.Position)
+	first := beat(t, s.Source, reg, 2, reg.Position, polled.Position)
 	if err := s.Source.Clean(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// The position of beat 2 is not written yet: its answer may have been lost.
+	// Neither the poll's position nor that of beat 2 is written yet: its answer may have been lost.
 	if n := poll(t, s.Source, reg.Position); !tells(n.Events, token, "ann") {
 		t.Error("an event went that the last written position is not past")
 	}
@@ -223,15 +255,110 @@ func testRegistry(t *testing.T, s Subject) {
 	if err != nil || len(registry.Replicas) != 2 || registry.Era != reg.Era {
 		t.Fatalf("%+v, %v", registry, err)
 	}
-	beat(t, s.Other, other, 2, other.Position, other.Position)
+	token, _ := s.SignIn("ann")
+	s.SignOut(token)
+	done := poll(t, s.Other, other.Position).Position
+	beat(t, s.Other, other, 2, done, done)
+	if registry, err = s.Source.Replicas(t.Context(), reg.ID, 1); err != nil || !slices.Contains(registry.Replicas, feed.Replica{ID: other.ID, Beat: 2, Done: done, DoneEra: other.Era}) {
+		t.Errorf("the beat is not in %+v, %v", registry, err)
+	}
 	if gone, err := s.Source.Exclude(t.Context(), other.ID, 1); err != nil || gone {
 		t.Errorf("excluded at a beat that is past: %t, %v", gone, err)
 	}
 	if gone, err := s.Source.Exclude(t.Context(), other.ID, 2); err != nil || !gone {
 		t.Errorf("not excluded at its beat: %t, %v", gone, err)
 	}
+	if gone, err := s.Source.Exclude(t.Context(), other.ID, 2); err != nil || gone {
+		t.Errorf("excluded twice: %t, %v", gone, err)
+	}
 	_, err = s.Other.Beat(t.Context(), feed.Beat{ID: other.ID, Acked: 2, Number: 3, Written: other.Position, Done: other.Position, DoneEra: other.Era, From: other.Position})
 	if !errors.Is(err, feed.ErrLostPlace) {
 		t.Errorf("a beat after exclusion: %v", err)
 	}
+}
+
+// testCleanForTwo: an event stays until the written positions of both are past it,
+// or the one that is not is excluded (F7).
+func testCleanForTwo(t *testing.T, s Subject) {
+	if s.Other == nil {
+		return // there is one
+	}
+	reg, other := register(t, s.Source), register(t, s.Other)
+	token, _ := s.SignIn("ann")
+	s.SignOut(token)
+	first := beat(t, s.Source, reg, 2, reg.Position, reg.Position)
+	beat(t, s.Source, reg, 3, first.Position, first.Position)
+	if err := s.Source.Clean(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := poll(t, s.Other, other.Position); !tells(n.Events, token, "ann") {
+		t.Error("an event went that the other's written position is not past")
+	}
+	if gone, err := s.Source.Exclude(t.Context(), other.ID, 1); err != nil || !gone {
+		t.Fatalf("excluded: %t, %v", gone, err)
+	}
+	if err := s.Source.Clean(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := poll(t, s.Source, reg.Position); tells(n.Events, token, "ann") {
+		t.Error("an event stays for somebody who is excluded")
+	}
+}
+
+// testLostAnswer: a beat whose answer was lost is followed by one with a greater
+// number and the same acknowledged one (G3).
+func testLostAnswer(t *testing.T, s Subject) {
+	reg := register(t, s.Source)
+	token, _ := s.SignIn("ann")
+	s.SignOut(token)
+	b := feed.Beat{ID: reg.ID, Acked: 1, Number: 2, Written: reg.Position, Done: reg.Position, DoneEra: reg.Era, From: reg.Position}
+	for b.Number = range int64(4) {
+		b.Number += 2
+		n, err := s.Source.Beat(t.Context(), b)
+		if err != nil || !tells(n.Events, token, "ann") {
+			t.Fatalf("beat %d: %+v, %v", b.Number, n, err)
+		}
+	}
+	registry, err := s.Source.Replicas(t.Context(), reg.ID, b.Acked)
+	if err != nil || len(registry.Replicas) != 1 || registry.Replicas[0].Beat != 5 {
+		t.Errorf("registry %+v, %v; want beat 5", registry, err)
+	}
+}
+
+// testEnded: a call whose context has ended found nothing out.
+func testEnded(t *testing.T, s Subject) {
+	reg := register(t, s.Source)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, err := range calls(ctx, s.Source, reg) {
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, store.ErrUnavailable) || errors.Is(err, feed.ErrLostPlace) || errors.Is(err, feed.ErrNotInstalled) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// It did no harm to those that come after it.
+	beat(t, s.Source, reg, 2, reg.Position, reg.Position)
+}
+
+// testClosed: nothing is found out through a closed feed, and that is no lost place.
+func testClosed(t *testing.T, s Subject) {
+	reg := register(t, s.Source)
+	if err := s.Source.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range calls(t.Context(), s.Source, reg) {
+		if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, feed.ErrLostPlace) || errors.Is(err, feed.ErrNotInstalled) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// calls returns what the calls that need the store end with.
+func calls(ctx context.Context, s feed.Source, reg feed.Registration) map[string]error {
+	out := map[string]error{}
+	_, out["register"] = s.Register(ctx, Bound)
+	_, out["poll"] = s.Poll(ctx, reg.Position)
+	_, out["beat"] = s.Beat(ctx, feed.Beat{ID: reg.ID, Acked: 1, Number: 2, Written: reg.Position, Done: reg.Position, DoneEra: reg.Era, From: reg.Position})
+	_, out["revoke"] = s.Revoke(ctx, feed.Target{User: "nobody"})
+	_, out["revision"] = s.Revision(ctx)
+	return out
 }

@@ -10,6 +10,6 @@ import (
 func TestMemory(t *testing.T) {
 	feedtest.Run(t, func(*testing.T) feedtest.Subject {
 		m := feedtest.NewMemory(feedtest.Bound)
-		return feedtest.Subject{Source: m.Source(), Other: m.Source(), SignIn: m.SignIn, SignOut: m.SignOut}
+		return feedtest.Subject{Source: m.Source(), Other: m.Source(), SignIn: m.SignIn, SignOut: m.SignOut, BeginSignOut: m.BeginSignOut}
 	})
 }

@@ -175,7 +175,10 @@ func (m *Memory) statement(ctx context.Context, f func() error) error {
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
-	if d == 0 && ctx.Err() == nil {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, ctx.Err())
+	}
+	if d == 0 {
 		return nil
 	}
 	timer := time.NewTimer(d)
