@@ -5,6 +5,7 @@ package interleave
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 )
@@ -13,7 +14,15 @@ import (
 type Chooser struct {
 	taken  []int // the choices of this run
 	limits []int // how many there were to choose from
-	log    []string
+
+	mu  sync.Mutex
+	log []string
+}
+
+func (c *Chooser) tell(line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.log = append(c.log, line)
 }
 
 // Choose returns a number from 0 to n-1. Over all runs it returns each of them.
@@ -40,14 +49,14 @@ func (c *Chooser) Next(steps []Step) bool {
 		return false
 	}
 	s := steps[c.Choose(len(steps))]
-	c.log = append(c.log, s.Name)
+	c.tell(s.Name)
 	s.Do()
 	return true
 }
 
-// Note adds a line to the story.
+// Note adds a line to the story. It is safe for concurrent use.
 func (c *Chooser) Note(format string, args ...any) {
-	c.log = append(c.log, "    "+fmt.Sprintf(format, args...))
+	c.tell("    " + fmt.Sprintf(format, args...))
 }
 
 // next moves on to the next order and reports whether there is one.

@@ -19,6 +19,8 @@ type ending struct {
 	waits bool
 	// brink: it is held back until just before a crash of the store, if one comes soon.
 	brink bool
+	// before is how many commits of their own each end the session before the last one.
+	before int
 	// targets are the sessions of a group that it ends.
 	targets func(*group) []*session
 	// do is one attempt. To do it again changes nothing.
@@ -110,7 +112,7 @@ var endings = []ending{
 		},
 	},
 	{
-		name: "revoke after the issuer", size: 1, weight: 3, waits: true, targets: all,
+		name: "revoke after the issuer", before: 1, size: 1, weight: 3, waits: true, targets: all,
 		do: func(ctx context.Context, r *run, _ *group, targets []*session) error {
 			// The row is gone when the authority looks for it; caches may not know.
 			if err := r.issuer.exec(ctx, deleteSessions, idsOf(targets)); err != nil {

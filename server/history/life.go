@@ -218,6 +218,9 @@ func (r *run) end(ctx context.Context, g *group, targets []*session, e ending) e
 		sent := record.Now()
 		notes := make([]int, len(targets))
 		for i, s := range targets {
+			for range e.before { // the store may lose these and keep the last
+				s.change(check.Change{Kind: check.MayEnd, How: e.name + ", an earlier commit", Sent: sent, Acked: check.Forever, Until: check.Forever})
+			}
 			notes[i] = s.change(check.Change{Kind: check.MayEnd, How: e.name, Sent: sent, Acked: check.Forever, Until: check.Forever})
 		}
 		err := e.do(ctx, r, g, targets)

@@ -130,6 +130,12 @@ func TestCheck(t *testing.T) {
 			calls: []check.Call{refused(0, 21, 22), accepted(0, 65, 66), refused(0, 81, 82)},
 		},
 		{
+			name: "ended by two commits, the first of them lost", changes: []check.Change{
+				{Kind: check.MayEnd, How: "delete", Sent: 10, Acked: check.Forever, Until: check.Forever}, byRevoke(10, 80), lost(50, 60),
+			},
+			calls: []check.Call{refused(0, 21, 22), accepted(0, 65, 66), refused(0, 81, 82)},
+		},
+		{
 			name: "accepted after it was ended again", changes: []check.Change{byRevoke(10, 20), lost(50, 60), byRevoke(70, 80)},
 			calls: []check.Call{accepted(0, 81, 82)}, want: []check.Rule{check.P4},
 		},

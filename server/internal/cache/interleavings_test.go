@@ -3,6 +3,7 @@ package cache_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -24,8 +25,9 @@ type scene struct {
 	state cache.State
 
 	alive     bool
-	committed bool // the session has ended in the store
-	applied   bool // and the event was applied
+	committed bool       // the session has ended in the store
+	applied   bool       // and the event was applied
+	mu        sync.Mutex // lookups may begin at one step
 	lookups   []*lookup
 	callers   []*caller
 }
@@ -65,7 +67,9 @@ func newScene(c *interleave.Chooser, state cache.State) *scene {
 
 func (s *scene) lookup(ctx context.Context, tokens []string) (cache.Reading, error) {
 	l := &lookup{tokens: tokens, answer: make(chan struct{})}
+	s.mu.Lock()
 	s.lookups = append(s.lookups, l)
+	s.mu.Unlock()
 	select {
 	case <-l.answer:
 		return cache.Reading{Records: l.records, Cacheable: true}, nil
