@@ -1,6 +1,10 @@
 // Package interleave runs a test once for every order in which its steps can
 // happen. The test asks at each point which of the steps that are possible comes
-// next; what it did must follow from the answers alone.
+// next.
+//
+// Goroutines that one step sets free race each other, so the same choices need not
+// lead to the same steps twice. The orders are therefore those that were seen: it
+// ends when every step that was ever possible, after the steps before it, was taken.
 package interleave
 
 import (
@@ -12,11 +16,17 @@ import (
 
 // Chooser answers what comes next.
 type Chooser struct {
-	taken  []int // the choices of this run
-	limits []int // how many there were to choose from
+	root point
+	path []*point // of this run
 
 	mu  sync.Mutex
 	log []string
+}
+
+// point is where steps were taken to, and knows those that were possible there.
+type point struct {
+	steps map[string]*point
+	done  bool // all that was possible from here was taken
 }
 
 func (c *Chooser) tell(line string) {
@@ -25,19 +35,10 @@ func (c *Chooser) tell(line string) {
 	c.log = append(c.log, line)
 }
 
-// Choose returns a number from 0 to n-1. Over all runs it returns each of them.
-func (c *Chooser) Choose(n int) int {
-	at := len(c.limits)
-	c.limits = append(c.limits, n)
-	if at == len(c.taken) {
-		c.taken = append(c.taken, 0)
-	}
-	return c.taken[at]
-}
-
 // Step is something that may happen.
 type Step struct {
-	// Name tells the story of a failure.
+	// Name tells the story of a failure. No other step that is possible at the same
+	// time has it.
 	Name string
 	// Do does it.
 	Do func()
@@ -48,9 +49,26 @@ func (c *Chooser) Next(steps []Step) bool {
 	if len(steps) == 0 {
 		return false
 	}
-	s := steps[c.Choose(len(steps))]
-	c.tell(s.Name)
-	s.Do()
+	if len(c.path) == 0 {
+		c.path = append(c.path, &c.root)
+	}
+	here := c.path[len(c.path)-1]
+	if here.steps == nil {
+		here.steps = map[string]*point{}
+	}
+	taken := -1
+	for i, s := range steps {
+		if here.steps[s.Name] == nil {
+			here.steps[s.Name], here.done = &point{}, false
+		}
+		if taken < 0 && !here.steps[s.Name].done {
+			taken = i
+		}
+	}
+	taken = max(taken, 0)
+	c.path = append(c.path, here.steps[steps[taken].Name])
+	c.tell(steps[taken].Name)
+	steps[taken].Do()
 	return true
 }
 
@@ -61,14 +79,20 @@ func (c *Chooser) Note(format string, args ...any) {
 
 // next moves on to the next order and reports whether there is one.
 func (c *Chooser) next() bool {
-	for at := len(c.limits) - 1; at >= 0; at-- {
-		if c.taken[at]+1 < c.limits[at] {
-			c.taken = append(c.taken[:at], c.taken[at]+1)
-			c.limits, c.log = nil, nil
-			return true
+	for at := len(c.path) - 1; at >= 0; at-- {
+		p := c.path[at]
+		p.done = true
+		for _, after := range p.steps {
+			p.done = p.done && after.done
+		}
+		for _, after := range p.steps {
+			if after.done {
+				after.steps = nil // enough is known of it
+			}
 		}
 	}
-	return false
+	c.path, c.log = nil, nil
+	return !c.root.done
 }
 
 // Explore runs a test in a bubble of virtual time for every order of its steps, at
