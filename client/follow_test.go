@@ -286,3 +286,32 @@ func TestFollowRefused(t *testing.T) {
 		}
 	})
 }
+
+// TestFollowRaces: an event never falls between the judgement of a stream's answer
+// and its registration (T1).
+func TestFollowRaces(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScripted(t)
+			s.answer = func(n int, _ *sessiondv1.ValidateRequest) *sessiondv1.ValidateResponse {
+				if n > 1 {
+					return goneAnswer()
+				}
+				go s.event()
+				return liveAnswer()
+			}
+			_, followed, err := s.client.Follow(t.Context(), sceneCredential, nil)
+			if errors.Is(err, ErrInvalid) {
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			<-followed.Done()
+			if took := time.Since(start); took > 2*followPause {
+				t.Fatalf("the event was lost: the stream ended after %v, want at once", took)
+			}
+		})
+	}
+}

@@ -276,3 +276,35 @@ func TestMoreThanABatch(t *testing.T) {
 		}
 	})
 }
+
+// TestJoining: a question shares a lookup on its way only where memory could have
+// answered it (A3), or before that is sent.
+func TestJoining(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		meanwhile func(*scene)
+		want      int
+	}{
+		{"at once", func(*scene) {}, 1},
+		{"proof renewed", func(s *scene) { time.Sleep(bound.Lease() - 1); s.state.Proof = clock.Now() }, 1},
+		{"proof too old", func(*scene) { time.Sleep(bound.Lease()) }, 2},
+		{"long ago", func(s *scene) { time.Sleep(bound.Lease()); s.state.Proof = clock.Now() }, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScene(&interleave.Chooser{}, cache.State{Mode: cache.ModeTracked, Proof: clock.Now()})
+				defer s.cache.Close()
+				s.add("A", time.Duration(bound))
+				s.add("B", time.Duration(bound))
+				s.begin(s.callers[0])
+				synctest.Wait()
+				c.meanwhile(s)
+				s.begin(s.callers[1])
+				synctest.Wait()
+				if len(s.lookups) != c.want {
+					t.Errorf("%d lookups on their way, want %d", len(s.lookups), c.want)
+				}
+			})
+		})
+	}
+}
