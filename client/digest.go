@@ -71,12 +71,34 @@ func (s sip) word(w uint64) sip {
 }
 
 // text takes in a string, filled up with zeros to whole words. The lengths that
-// went before it keep that unambiguous.
+// went before it keep that unambiguous. It is word for each word, in variables that
+// the compiler keeps in registers: this loop is a third of the time of a hit.
 func (s sip) text(t string) sip {
 	b := unsafe.Slice(unsafe.StringData(t), len(t)) // read only, and not kept
+	v0, v1, v2, v3 := s.v0, s.v1, s.v2, s.v3
 	for ; len(b) >= 8; b = b[8:] {
-		s = s.word(binary.LittleEndian.Uint64(b))
+		w := binary.LittleEndian.Uint64(b)
+		v3 ^= w
+		v0 += v1
+		v2 += v3
+		v1 = bits.RotateLeft64(v1, 13) ^ v0
+		v3 = bits.RotateLeft64(v3, 16) ^ v2
+		v0 = bits.RotateLeft64(v0, 32) + v3
+		v2 += v1
+		v3 = bits.RotateLeft64(v3, 21) ^ v0
+		v1 = bits.RotateLeft64(v1, 17) ^ v2
+		v2 = bits.RotateLeft64(v2, 32) + v3
+		v0 += v1
+		v1 = bits.RotateLeft64(v1, 13) ^ v0
+		v3 = bits.RotateLeft64(v3, 16) ^ v2
+		v0 = bits.RotateLeft64(v0, 32) + v3
+		v2 += v1
+		v3 = bits.RotateLeft64(v3, 21) ^ v0
+		v1 = bits.RotateLeft64(v1, 17) ^ v2
+		v2 = bits.RotateLeft64(v2, 32)
+		v0 ^= w
 	}
+	s = sip{v0, v1, v2, v3}
 	if len(b) > 0 {
 		var last [8]byte
 		copy(last[:], b)
