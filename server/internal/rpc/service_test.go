@@ -31,6 +31,8 @@ import (
 const (
 	secret = "a-secret-of-at-least-thirty-two-bytes"
 	name   = "better-auth.session_token"
+
+	operators = "the-operators-secret"
 )
 
 type counts struct {
@@ -43,6 +45,7 @@ func (c *counts) Undecided(n int)            { c.undecided += n }
 
 type fixture struct {
 	client sessiondv1.SessionServiceClient
+	admin  sessiondv1.SessionAdminServiceClient
 	counts *counts
 	store  store.Store
 	cookie string
@@ -85,6 +88,7 @@ func newFixture(t *testing.T) *fixture {
 	listener := bufconn.Listen(1 << 20)
 	srv := grpc.NewServer()
 	sessiondv1.RegisterSessionServiceServer(srv, rpc.New(a, records, f.counts))
+	sessiondv1.RegisterSessionAdminServiceServer(srv, rpc.NewAdmin(a, records, operators))
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(listener) }()
 	conn, err := grpc.NewClient("passthrough:bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -101,7 +105,7 @@ func newFixture(t *testing.T) *fixture {
 			t.Error(err)
 		}
 	})
-	f.client = sessiondv1.NewSessionServiceClient(conn)
+	f.client, f.admin = sessiondv1.NewSessionServiceClient(conn), sessiondv1.NewSessionAdminServiceClient(conn)
 	return f
 }
 
