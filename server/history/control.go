@@ -13,41 +13,41 @@ type falsification struct {
 	name string
 	rule check.Rule
 	// apply returns false where the history is no specimen for it.
-	apply func(h *check.History, bound int64) bool
+	apply func(h *check.History) bool
 }
 
 var falsifications = []falsification{
-	{"accepted after the bound", check.P3, func(h *check.History, _ int64) bool {
+	{"accepted after the bound", check.P3, func(h *check.History) bool {
 		e, ok := theEnd(h)
 		return ok && e.Until > e.Acked && add(h, otherWorker, record.Accepted, record.Plain, e.Until+1)
 	}},
-	{"accepted after Revoke", check.P4, func(h *check.History, _ int64) bool {
+	{"accepted after Revoke", check.P4, func(h *check.History) bool {
 		e, ok := theEnd(h)
 		return ok && e.Until == e.Acked && add(h, otherWorker, record.Accepted, record.Plain, e.Until+1)
 	}},
-	{"accepted after a refusal", check.P5, func(h *check.History, _ int64) bool {
+	{"accepted after a refusal", check.P5, func(h *check.History) bool {
 		e, ok := theEnd(h)
 		n := slices.IndexFunc(h.Calls, func(c check.Call) bool { return c.Outcome == record.Refused && c.End < e.Until })
 		return ok && n >= 0 && add(h, h.Calls[n].Worker, record.Accepted, record.Plain, h.Calls[n].End+1)
 	}},
-	{"strict and stale", check.Fresh, func(h *check.History, _ int64) bool {
+	{"strict and stale", check.Fresh, func(h *check.History) bool {
 		e, ok := theEnd(h)
 		return ok && e.Until > e.Acked && add(h, otherWorker, record.Accepted, record.Strict, e.Acked+1)
 	}},
-	{"refused before the end", check.FalseRefusal, func(h *check.History, _ int64) bool {
+	{"refused before the end", check.FalseRefusal, func(h *check.History) bool {
 		e, ok := theEnd(h)
 		for _, c := range h.Changes { // attempts before it, too
 			e.Sent = min(e.Sent, c.Sent)
 		}
 		return ok && add(h, otherWorker, record.Refused, record.Plain, e.Sent-int64(time.Millisecond))
 	}},
-	{"an old field", check.P3, func(h *check.History, bound int64) bool {
-		if len(h.User) == 0 || h.User[0].Until == check.Forever || h.User[0].Lost != check.Forever {
+	{"an old field", check.P3, func(h *check.History) bool {
+		if !hasUpdate(h) {
 			return false
 		}
 		// As if the session had not ended, which is another breach.
 		h.Changes, h.Calls = nil, nil
-		add(h, otherWorker, record.Accepted, record.Plain, h.User[0].Acked+bound+1)
+		add(h, otherWorker, record.Accepted, record.Plain, h.User[0].Until+1)
 		h.Calls[0].UserVersion = 0
 		return true
 	}},
@@ -71,11 +71,36 @@ func theEnd(h *check.History) (check.Change, bool) {
 	return end, end.Kind == check.Ends
 }
 
-// fitsControl returns the end of a history in which something can be falsified.
-func fitsControl(h *check.History) (check.Change, bool) {
-	end, ok := theEnd(h)
-	return end, ok && slices.ContainsFunc(h.Calls, func(c check.Call) bool { return c.Outcome == record.Refused })
+// hasUpdate reports whether a field of the user was surely updated.
+func hasUpdate(h *check.History) bool {
+	return len(h.User) > 0 && h.User[0].Until != check.Forever && h.User[0].Lost == check.Forever
 }
+
+// specimens are true histories, some of each kind that a falsification needs.
+type specimens struct{ revoked, deleted, updated []check.History }
+
+// maxSpecimens is how many histories of a kind are kept.
+const maxSpecimens = 64
+
+// add keeps a history in which something can be falsified, where it is one of few.
+func (s *specimens) add(h *check.History) {
+	end, ok := theEnd(h)
+	if !ok || !slices.ContainsFunc(h.Calls, func(c check.Call) bool { return c.Outcome == record.Refused }) {
+		return
+	}
+	kind := &s.deleted
+	switch {
+	case hasUpdate(h) && len(s.updated) < maxSpecimens:
+		kind = &s.updated
+	case end.Until == end.Acked:
+		kind = &s.revoked
+	}
+	if len(*kind) < maxSpecimens {
+		*kind = append(*kind, *h)
+	}
+}
+
+func (s *specimens) all() []check.History { return slices.Concat(s.revoked, s.deleted, s.updated) }
 
 // add adds a call of a tenth of a millisecond. It returns true.
 func add(h *check.History, worker int, outcome record.Outcome, way record.Way, start int64) bool {
@@ -99,24 +124,23 @@ func latest(updates []check.Update, at int64) int32 {
 }
 
 // control falsifies true histories and returns which falsifications the checker
-// caught and which it did not, or had no history for.
-func control(specimens []check.History, bound int64) (caught, missed []string) {
+// caught, which it missed, and which no history was a specimen for.
+func control(truths []check.History) (caught, missed, untried []string) {
 	for _, f := range falsifications {
-		found := false
-		for _, h := range specimens {
+		verdict := &untried
+		for _, h := range truths {
 			lie := h
 			lie.Calls, lie.Changes = slices.Clone(h.Calls), slices.Clone(h.Changes)
-			if !f.apply(&lie, bound) {
+			if !f.apply(&lie) {
 				continue
 			}
-			found = slices.ContainsFunc(check.Check(&lie), func(v check.Violation) bool { return v.Rule == f.rule })
+			verdict = &missed
+			if slices.ContainsFunc(check.Check(&lie), func(v check.Violation) bool { return v.Rule == f.rule }) {
+				verdict = &caught
+			}
 			break
 		}
-		if found {
-			caught = append(caught, f.name)
-		} else {
-			missed = append(missed, f.name)
-		}
+		*verdict = append(*verdict, f.name)
 	}
-	return caught, missed
+	return caught, missed, untried
 }

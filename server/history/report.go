@@ -40,9 +40,10 @@ type Result struct {
 	ByRule        map[string]int `json:"violations_by_rule"`
 	Findings      []Finding      `json:"findings"`
 	ControlCaught []string       `json:"control_caught"`
-	// ControlMissed are the falsifications that the checker did not notice, or had
-	// no history to try with: the run proves nothing then.
-	ControlMissed []string `json:"control_missed"`
+	// ControlMissed are the falsifications that the checker did not notice: the run
+	// proves nothing then. ControlUntried had no history to try with.
+	ControlMissed  []string `json:"control_missed"`
+	ControlUntried []string `json:"control_untried"`
 }
 
 // Quantiles are of durations, in milliseconds.
@@ -103,7 +104,7 @@ func (r *run) result(took time.Duration, notRun []string) *Result {
 		out.ByRule[string(rule)] = n
 		out.Violations += n
 	}
-	out.ControlCaught, out.ControlMissed = control(slices.Concat(r.specimens[true], r.specimens[false]), int64(r.Bound))
+	out.ControlCaught, out.ControlMissed, out.ControlUntried = control(r.specimens.all())
 	return out
 }
 
@@ -163,6 +164,9 @@ func (r *Result) Table() string {
 	row("control", "caught: %s", strings.Join(r.ControlCaught, ", "))
 	if len(r.ControlMissed) > 0 {
 		row("", "MISSED: %s", strings.Join(r.ControlMissed, ", "))
+	}
+	if len(r.ControlUntried) > 0 {
+		row("", "not tried, no history was like that: %s", strings.Join(r.ControlUntried, ", "))
 	}
 	_ = w.Flush() // as above
 	return b.String()

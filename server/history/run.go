@@ -59,12 +59,11 @@ type run struct {
 	incidents  []incident
 	count      counts
 	violations []Finding
-	specimens  map[bool][]check.History // by whether their end was a Revoke
+	specimens  specimens
 }
 
-// maxFindings is how many violations are told in full, maxSpecimens how many
-// histories of a kind are kept for the control.
-const maxFindings, maxSpecimens = 20, 64
+// maxFindings is how many violations are told in full.
+const maxFindings = 20
 
 // Run starts everything, injects faults while sessions live and end, and judges
 // every history. The error is about the run itself; violations are in the Result.
@@ -76,7 +75,7 @@ func Run(ctx context.Context, cfg Config) (_ *Result, err error) {
 	if err := record.CheckClock(); err != nil {
 		return nil, err
 	}
-	r := &run{Config: cfg, secret: rand.Text() + rand.Text(), issuer: &issuer{}, sessions: map[uint32]*session{}, brink: make(chan struct{}), specimens: map[bool][]check.History{}}
+	r := &run{Config: cfg, secret: rand.Text() + rand.Text(), issuer: &issuer{}, sessions: map[uint32]*session{}, brink: make(chan struct{})}
 	r.count.begin()
 	defer func() { err = errors.Join(err, r.stop()) }()
 	if err := r.start(ctx); err != nil {
@@ -293,10 +292,8 @@ func (r *run) judged(h *check.History, found []check.Violation) {
 			r.violations = append(r.violations, Finding{Rule: v.Rule, Session: h.Name, Text: v.Text, Timeline: timeline(h, v, r.incidents, int64(r.Bound))})
 		}
 	}
-	if e, ok := fitsControl(h); ok && len(found) == 0 {
-		if revoked := e.Until == e.Acked; len(r.specimens[revoked]) < maxSpecimens {
-			r.specimens[revoked] = append(r.specimens[revoked], *h)
-		}
+	if len(found) == 0 {
+		r.specimens.add(h)
 	}
 }
 
