@@ -145,9 +145,9 @@ func Inspect(ctx context.Context, c Config) (*feed.Report, error) {
 		return nil, err
 	}
 	defer closeConn(ctx, conn)
-	s, err := readState(ctx, conn, c)
+	s, err := readState(ctx, conn, where, c)
 	if err != nil {
-		return nil, where.unavailable(err)
+		return nil, err
 	}
 	r := &feed.Report{
 		Location: where.String(), Installed: s.installed, Version: s.version, Bound: s.bound,
@@ -188,9 +188,9 @@ func plan(ctx context.Context, c Config, make func(*pgx.Conn, *state) (*feed.Pla
 	if standby {
 		return nil, fmt.Errorf("%s is a standby, which cannot be written to: connect to the primary", where)
 	}
-	s, err := readState(ctx, conn, c)
+	s, err := readState(ctx, conn, where, c)
 	if err != nil {
-		return nil, where.unavailable(err)
+		return nil, err
 	}
 	return make(conn, s)
 }
@@ -218,18 +218,21 @@ func closeConn(ctx context.Context, conn *pgx.Conn) {
 	_ = conn.Close(bounded)
 }
 
-func readState(ctx context.Context, conn *pgx.Conn, c Config) (*state, error) {
+func readState(ctx context.Context, conn *pgx.Conn, where server, c Config) (*state, error) {
 	catalog, err := readCatalog(ctx, conn)
 	if err != nil {
-		return nil, err
+		return nil, where.unavailable(err)
 	}
 	s := &state{}
 	if s.mapping, err = schema.Discover(catalog.Catalog, c.Schema); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("database %s: %w", where, err)
 	}
 	var there bool
-	if err := conn.QueryRow(ctx, "select to_regclass('sessiond.setting') is not null").Scan(&there); err != nil || !there {
-		return s, err
+	if err := conn.QueryRow(ctx, "select to_regclass('sessiond.setting') is not null").Scan(&there); err != nil {
+		return nil, where.unavailable(err)
+	}
+	if !there {
+		return s, nil
 	}
 	var boundMs int64
 	err = conn.QueryRow(ctx, "select version, bound_ms, coverage, session_table, user_table, s.objects, c.triggers,\n"+
@@ -239,8 +242,11 @@ func readState(ctx context.Context, conn *pgx.Conn, c Config) (*state, error) {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return s, nil
 	}
-	s.installed, s.bound = err == nil, time.Duration(boundMs)*time.Millisecond
-	return s, err
+	if err != nil {
+		return nil, where.unavailable(err)
+	}
+	s.installed, s.bound = true, time.Duration(boundMs)*time.Millisecond
+	return s, nil
 }
 
 // checkTables refuses what triggers cannot cover: DML on a partition, DETACH and

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sessiond/sessiond/server/internal/feed"
 	"github.com/sessiond/sessiond/server/internal/pgtest"
+	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/server/internal/store/postgres"
 )
 
@@ -238,6 +239,24 @@ func TestInstallRefuses(t *testing.T) {
 		}
 		if err := postgres.Apply(t.Context(), c, plan.Statements); err == nil || !strings.Contains(err.Error(), "--without-triggers") {
 			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("read-only", func(t *testing.T) {
+		conn, dsn := issued(t)
+		exec(t, conn, `DROP SCHEMA sessiond CASCADE`)
+		c := postgres.Config{DSN: withOption(t, dsn, "default_transaction_read_only", "on")}
+		plan, err := postgres.PlanInstall(t.Context(), c, postgres.InstallOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := postgres.Apply(t.Context(), c, plan.Statements); err == nil || !strings.Contains(err.Error(), "primary") {
+			t.Errorf("got %v, want to be sent to the primary", err)
+		}
+	})
+	t.Run("wrong database", func(t *testing.T) {
+		c := postgres.Config{DSN: pgtest.Start(t).NewDatabase(t)}
+		if _, err := postgres.PlanInstall(t.Context(), c, postgres.InstallOptions{}); err == nil || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "session table") {
+			t.Errorf("got %v, want to be told that there is no session table", err)
 		}
 	})
 	t.Run("newer outbox", func(t *testing.T) {
