@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/sessiond/sessiond/server/internal/feed"
 	"github.com/sessiond/sessiond/server/internal/feed/feedtest"
+	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/server/internal/store/sqlite"
 )
 
@@ -290,6 +292,25 @@ func TestInstallIsIdempotent(t *testing.T) {
 	plan, err := sqlite.PlanInstall(t.Context(), i.config, sqlite.InstallOptions{})
 	if err != nil || len(plan.Statements) != 0 {
 		t.Errorf("%d statements, %v", len(plan.Statements), err)
+	}
+}
+
+// TestInstallInAnotherDatabase: a file without the issuer's tables is told apart from
+// one that cannot be read.
+func TestInstallInAnotherDatabase(t *testing.T) {
+	c := sqlite.Config{Path: filepath.Join(t.TempDir(), "other.sqlite")}
+	db, err := sql.Open("sqlite", c.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(t.Context(), "CREATE TABLE other (id text)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sqlite.PlanInstall(t.Context(), c, sqlite.InstallOptions{}); err == nil || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "session table") {
+		t.Errorf("got %v, want to be told that there is no session table", err)
 	}
 }
 

@@ -156,25 +156,28 @@ func reading(ctx context.Context, c Config, f func(*sql.DB, *state) error) (err 
 		return unavailable(path, err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	s, err := readState(ctx, db, c)
+	s, err := readState(ctx, db, path, c)
 	if err != nil {
-		return unavailable(path, err)
+		return err
 	}
 	return f(db, s)
 }
 
-func readState(ctx context.Context, db queryer, c Config) (*state, error) {
+func readState(ctx context.Context, db queryer, path string, c Config) (*state, error) {
 	s := &state{}
 	var err error
 	if s.catalog, err = readCatalog(ctx, db); err != nil {
-		return nil, err
+		return nil, unavailable(path, err)
 	}
 	if s.mapping, err = schema.Discover(s.catalog, c.Schema); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("database %s: %w", path, err)
 	}
 	var there bool
-	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'sessiond_setting'").Scan(&there); err != nil || !there {
-		return s, err
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'sessiond_setting'").Scan(&there); err != nil {
+		return nil, unavailable(path, err)
+	}
+	if !there {
+		return s, nil
 	}
 	var boundMs int64
 	var present string
@@ -183,6 +186,9 @@ func readState(ctx context.Context, db queryer, c Config) (*state, error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return s, nil
 	}
-	s.installed, s.bound, s.present = err == nil, time.Duration(boundMs)*time.Millisecond, digestOf(present)
-	return s, err
+	if err != nil {
+		return nil, unavailable(path, err)
+	}
+	s.installed, s.bound, s.present = true, time.Duration(boundMs)*time.Millisecond, digestOf(present)
+	return s, nil
 }
