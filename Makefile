@@ -63,7 +63,7 @@ history: prepare ## Check histories of real processes under faults, two minutes
 
 .PHONY: history-long
 history-long: prepare ## The same with 100,000 revocations
-	$(HISTORY) -bound=500ms -rate=200 -revocations=110000 -authorities=3 -report=$(CURDIR)/build/history-long.json
+	$(HISTORY) -bound=500ms -rate=130 -revocations=101000 -authorities=3 -report=$(CURDIR)/build/history-long.json
 
 .PHONY: mutants
 mutants: prepare ## Leave rules of the protocol out, one at a time, and see each caught (MUTANTS=names)
