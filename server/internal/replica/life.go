@@ -23,12 +23,9 @@ type life struct {
 	r *Replica
 	k knowledge // what is published next
 
-	tried int64 // number of the last beat that was sent
-	// ackedPosition came with the last acknowledged beat. Beats write it (F7), and
-	// after a failure the feed is read from there (F3).
-	ackedPosition feed.Position
-	ackedAt       clock.Instant
-	objects       string
+	tried   int64 // number of the last beat that was sent
+	ackedAt clock.Instant
+	objects string
 
 	beatDue clock.Instant
 	// pending are the positions that are applied here and not yet acknowledged by
@@ -96,11 +93,12 @@ func (l *life) register(ctx context.Context) error {
 		proof:    clock.Never,
 		place:    &place{id: reg.ID, since: now, era: reg.Era},
 		position: reg.Position,
+		beaten:   reg.Position,
 		era:      reg.Era,
 		acked:    1,
 		done:     reg.Position,
 	}
-	l.tried, l.ackedPosition, l.ackedAt = 1, reg.Position, now
+	l.tried, l.ackedAt = 1, now
 	l.objects = reg.Objects
 	l.cover(reg.News)
 	l.r.peers.begin(reg.ID)
@@ -141,7 +139,7 @@ func (l *life) step(ctx context.Context) error {
 	if beat {
 		// Renewed only now, after all that came with it was applied (F2, A1).
 		l.k.proof = sent
-		l.k.acked, l.ackedPosition, l.ackedAt = l.tried, news.Position, sent
+		l.k.acked, l.k.beaten, l.ackedAt = l.tried, news.Position, sent
 		l.beatDue = sent.Add(l.r.cfg.Bound.Beat())
 	}
 	l.settle()
@@ -155,7 +153,7 @@ func (l *life) beat(ctx context.Context) (feed.News, error) {
 	bounded, cancel := context.WithTimeout(ctx, l.r.beatTimeout())
 	defer cancel()
 	return l.r.cfg.Source.Beat(bounded, feed.Beat{
-		ID: l.k.place.id, Acked: l.k.acked, Number: l.tried, Written: l.ackedPosition,
+		ID: l.k.place.id, Acked: l.k.acked, Number: l.tried, Written: l.k.beaten,
 		Done: l.k.done, DoneEra: l.k.era, From: l.k.position,
 	})
 }
@@ -174,7 +172,7 @@ func (r *Replica) beatTimeout() time.Duration { return 2 * r.cfg.Bound.Beat() }
 // back what was read since (F3). The cache goes on for as long as the proof is young.
 func (l *life) failed(sent clock.Instant, err error) error {
 	l.r.stats.failures.Add(1)
-	l.k.position = l.ackedPosition
+	l.k.position = l.k.beaten
 	l.k.problem = "the change feed cannot be read: " + err.Error()
 	l.publish()
 	if clock.Now().Sub(l.ackedAt) >= time.Duration(l.r.cfg.Bound) {

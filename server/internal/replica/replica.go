@@ -69,7 +69,10 @@ type knowledge struct {
 	place *place
 	// position is what of the feed has been applied, in era; empty: nothing.
 	position feed.Position
-	era      store.Era
+	// beaten is the position that came with the last acknowledged beat. Beats write
+	// it (F7), and after a failure the feed is read from it (F3).
+	beaten feed.Position
+	era    store.Era
 	// acked is the number of the last acknowledged beat.
 	acked int64
 	// done is what this replica and all its watchers are done with.
@@ -191,7 +194,9 @@ func (r *Replica) NeedsRead(revision feed.Revision) (bool, error) {
 		return false, ErrNoRevisions
 	}
 	k := r.known.Load()
-	covered, err := r.cfg.Source.Covers(k.position, k.era, revision)
+	// A poll has not looked at the triggers (S1): only a beat shows that whatever was
+	// committed before the revision has written its event.
+	covered, err := r.cfg.Source.Covers(k.beaten, k.era, revision)
 	if err != nil {
 		return false, fmt.Errorf("revision: %w", err)
 	}

@@ -558,8 +558,12 @@ func TestRevisions(t *testing.T) {
 			t.Errorf("before the feed has it: %t, %v", read, err)
 		}
 		settle(100 * time.Millisecond)
+		if read, err := m.NeedsRead(revision); err != nil || !read {
+			t.Errorf("when a poll has it, which has not looked at the triggers: %t, %v", read, err)
+		}
+		settle(bound.Beat())
 		if read, err := m.NeedsRead(revision); err != nil || read {
-			t.Errorf("when the feed has it: %t, %v", read, err)
+			t.Errorf("when a beat has it: %t, %v", read, err)
 		}
 		if _, err := m.NeedsRead("nonsense"); err == nil {
 			t.Error("nonsense is taken for a revision")
