@@ -85,6 +85,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
+		if *list {
+			fmt.Fprintf(os.Stderr, "%-40s applies\n", m.name)
+			continue
+		}
 		fmt.Fprintf(os.Stderr, "%-40s %s %s (%.0f s)\n", m.name, verdict(r), r.detail, r.elapsed.Seconds())
 		results = append(results, r)
 	}
