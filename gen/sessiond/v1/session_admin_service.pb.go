@@ -21,6 +21,1095 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// CreateSessionRequest says whose session to make.
+type CreateSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's id. Required.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The address and the user agent to note; empty: none.
+	IpAddress string `protobuf:"bytes,2,opt,name=ip_address,json=ipAddress,proto3" json:"ip_address,omitempty"`
+	// The user agent to note; empty: none.
+	UserAgent string `protobuf:"bytes,3,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
+	// Sign in without "remember me": the session ends after a day, its cookies with
+	// the browser, and it is never refreshed.
+	DontRememberMe bool `protobuf:"varint,4,opt,name=dont_remember_me,json=dontRememberMe,proto3" json:"dont_remember_me,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *CreateSessionRequest) Reset() {
+	*x = CreateSessionRequest{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateSessionRequest) ProtoMessage() {}
+
+func (x *CreateSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateSessionRequest.ProtoReflect.Descriptor instead.
+func (*CreateSessionRequest) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *CreateSessionRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *CreateSessionRequest) GetIpAddress() string {
+	if x != nil {
+		return x.IpAddress
+	}
+	return ""
+}
+
+func (x *CreateSessionRequest) GetUserAgent() string {
+	if x != nil {
+		return x.UserAgent
+	}
+	return ""
+}
+
+func (x *CreateSessionRequest) GetDontRememberMe() bool {
+	if x != nil {
+		return x.DontRememberMe
+	}
+	return false
+}
+
+// CreateSessionResponse holds the session and its cookies. They are credentials.
+type CreateSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session.
+	Session *Session `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// The name of the session cookie.
+	CookieName string `protobuf:"bytes,2,opt,name=cookie_name,json=cookieName,proto3" json:"cookie_name,omitempty"`
+	// Its value as it goes on the wire: percent-encoded token and signature.
+	CookieValue string `protobuf:"bytes,3,opt,name=cookie_value,json=cookieValue,proto3" json:"cookie_value,omitempty"`
+	// The values of the Set-Cookie headers that the issuer would send.
+	SetCookies    []string `protobuf:"bytes,4,rep,name=set_cookies,json=setCookies,proto3" json:"set_cookies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateSessionResponse) Reset() {
+	*x = CreateSessionResponse{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateSessionResponse) ProtoMessage() {}
+
+func (x *CreateSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateSessionResponse.ProtoReflect.Descriptor instead.
+func (*CreateSessionResponse) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CreateSessionResponse) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *CreateSessionResponse) GetCookieName() string {
+	if x != nil {
+		return x.CookieName
+	}
+	return ""
+}
+
+func (x *CreateSessionResponse) GetCookieValue() string {
+	if x != nil {
+		return x.CookieValue
+	}
+	return ""
+}
+
+func (x *CreateSessionResponse) GetSetCookies() []string {
+	if x != nil {
+		return x.SetCookies
+	}
+	return nil
+}
+
+// GetSessionRequest names one session.
+type GetSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which.
+	//
+	// Types that are valid to be assigned to Session:
+	//
+	//	*GetSessionRequest_Credential
+	//	*GetSessionRequest_Ref
+	Session       isGetSessionRequest_Session `protobuf_oneof:"session"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSessionRequest) Reset() {
+	*x = GetSessionRequest{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSessionRequest) ProtoMessage() {}
+
+func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSessionRequest.ProtoReflect.Descriptor instead.
+func (*GetSessionRequest) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetSessionRequest) GetSession() isGetSessionRequest_Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *GetSessionRequest) GetCredential() *Credential {
+	if x != nil {
+		if x, ok := x.Session.(*GetSessionRequest_Credential); ok {
+			return x.Credential
+		}
+	}
+	return nil
+}
+
+func (x *GetSessionRequest) GetRef() *SessionRef {
+	if x != nil {
+		if x, ok := x.Session.(*GetSessionRequest_Ref); ok {
+			return x.Ref
+		}
+	}
+	return nil
+}
+
+type isGetSessionRequest_Session interface {
+	isGetSessionRequest_Session()
+}
+
+type GetSessionRequest_Credential struct {
+	// By a credential, verified as Validate does.
+	Credential *Credential `protobuf:"bytes,1,opt,name=credential,proto3,oneof"`
+}
+
+type GetSessionRequest_Ref struct {
+	// By the ids of user and session.
+	Ref *SessionRef `protobuf:"bytes,2,opt,name=ref,proto3,oneof"`
+}
+
+func (*GetSessionRequest_Credential) isGetSessionRequest_Session() {}
+
+func (*GetSessionRequest_Ref) isGetSessionRequest_Session() {}
+
+// GetSessionResponse holds a session.
+type GetSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session and whether it is good.
+	Session       *ListedSession `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSessionResponse) Reset() {
+	*x = GetSessionResponse{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSessionResponse) ProtoMessage() {}
+
+func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSessionResponse.ProtoReflect.Descriptor instead.
+func (*GetSessionResponse) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetSessionResponse) GetSession() *ListedSession {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+// ListedSession is a session, good or not.
+type ListedSession struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session. The user is left out where his row is gone.
+	Session *Session `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// Why Validate would refuse it; unspecified: it is good.
+	Reason        Reason `protobuf:"varint,2,opt,name=reason,proto3,enum=sessiond.v1.Reason" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListedSession) Reset() {
+	*x = ListedSession{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListedSession) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListedSession) ProtoMessage() {}
+
+func (x *ListedSession) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListedSession.ProtoReflect.Descriptor instead.
+func (*ListedSession) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListedSession) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *ListedSession) GetReason() Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Reason_REASON_UNSPECIFIED
+}
+
+// ListSessionsRequest names a user and a page.
+type ListSessionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's id. Required.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The most sessions to return. 0: 50. At most 500.
+	PageSize uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before; empty: the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSessionsRequest) Reset() {
+	*x = ListSessionsRequest{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessionsRequest) ProtoMessage() {}
+
+func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
+func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListSessionsRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *ListSessionsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListSessionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListSessionsResponse is a page of sessions.
+type ListSessionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sessions, newest first.
+	Sessions []*ListedSession `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	// Where the next page begins; empty: this was the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSessionsResponse) Reset() {
+	*x = ListSessionsResponse{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessionsResponse) ProtoMessage() {}
+
+func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
+func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListSessionsResponse) GetSessions() []*ListedSession {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+func (x *ListSessionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// ListBrowserSessionsRequest holds what a browser sent.
+type ListBrowserSessionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The whole Cookie header. Required.
+	Cookie        []byte `protobuf:"bytes,1,opt,name=cookie,proto3" json:"cookie,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBrowserSessionsRequest) Reset() {
+	*x = ListBrowserSessionsRequest{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBrowserSessionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBrowserSessionsRequest) ProtoMessage() {}
+
+func (x *ListBrowserSessionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBrowserSessionsRequest.ProtoReflect.Descriptor instead.
+func (*ListBrowserSessionsRequest) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ListBrowserSessionsRequest) GetCookie() []byte {
+	if x != nil {
+		return x.Cookie
+	}
+	return nil
+}
+
+// ListBrowserSessionsResponse lists a browser's sessions.
+type ListBrowserSessionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sessions of verified cookies, in the order of the cookies, each once.
+	Sessions      []*BrowserSession `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBrowserSessionsResponse) Reset() {
+	*x = ListBrowserSessionsResponse{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBrowserSessionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBrowserSessionsResponse) ProtoMessage() {}
+
+func (x *ListBrowserSessionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBrowserSessionsResponse.ProtoReflect.Descriptor instead.
+func (*ListBrowserSessionsResponse) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListBrowserSessionsResponse) GetSessions() []*BrowserSession {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+// BrowserSession is one session that a browser holds.
+type BrowserSession struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session and whether it is good. Unset: its cookie verified and there is no
+	// such session.
+	Session *ListedSession `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// Whether it is the one that the browser is signed in with.
+	Active        bool `protobuf:"varint,2,opt,name=active,proto3" json:"active,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BrowserSession) Reset() {
+	*x = BrowserSession{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BrowserSession) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BrowserSession) ProtoMessage() {}
+
+func (x *BrowserSession) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BrowserSession.ProtoReflect.Descriptor instead.
+func (*BrowserSession) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *BrowserSession) GetSession() *ListedSession {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *BrowserSession) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+// RefreshSessionRequest names a session.
+type RefreshSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The credential that the browser sent.
+	Credential    *Credential `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefreshSessionRequest) Reset() {
+	*x = RefreshSessionRequest{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefreshSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefreshSessionRequest) ProtoMessage() {}
+
+func (x *RefreshSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefreshSessionRequest.ProtoReflect.Descriptor instead.
+func (*RefreshSessionRequest) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RefreshSessionRequest) GetCredential() *Credential {
+	if x != nil {
+		return x.Credential
+	}
+	return nil
+}
+
+// RefreshSessionResponse tells what was done.
+type RefreshSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session, or why it is refused.
+	//
+	// Types that are valid to be assigned to Verdict:
+	//
+	//	*RefreshSessionResponse_Session
+	//	*RefreshSessionResponse_Refusal
+	Verdict isRefreshSessionResponse_Verdict `protobuf_oneof:"verdict"`
+	// Whether it was due, and done.
+	Refreshed bool `protobuf:"varint,3,opt,name=refreshed,proto3" json:"refreshed,omitempty"`
+	// The values of the Set-Cookie headers to relay to the browser; none where
+	// nothing was refreshed.
+	SetCookies    []string `protobuf:"bytes,4,rep,name=set_cookies,json=setCookies,proto3" json:"set_cookies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefreshSessionResponse) Reset() {
+	*x = RefreshSessionResponse{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefreshSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefreshSessionResponse) ProtoMessage() {}
+
+func (x *RefreshSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefreshSessionResponse.ProtoReflect.Descriptor instead.
+func (*RefreshSessionResponse) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RefreshSessionResponse) GetVerdict() isRefreshSessionResponse_Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return nil
+}
+
+func (x *RefreshSessionResponse) GetSession() *Session {
+	if x != nil {
+		if x, ok := x.Verdict.(*RefreshSessionResponse_Session); ok {
+			return x.Session
+		}
+	}
+	return nil
+}
+
+func (x *RefreshSessionResponse) GetRefusal() *Refusal {
+	if x != nil {
+		if x, ok := x.Verdict.(*RefreshSessionResponse_Refusal); ok {
+			return x.Refusal
+		}
+	}
+	return nil
+}
+
+func (x *RefreshSessionResponse) GetRefreshed() bool {
+	if x != nil {
+		return x.Refreshed
+	}
+	return false
+}
+
+func (x *RefreshSessionResponse) GetSetCookies() []string {
+	if x != nil {
+		return x.SetCookies
+	}
+	return nil
+}
+
+type isRefreshSessionResponse_Verdict interface {
+	isRefreshSessionResponse_Verdict()
+}
+
+type RefreshSessionResponse_Session struct {
+	// A good session, as it is now.
+	Session *Session `protobuf:"bytes,1,opt,name=session,proto3,oneof"`
+}
+
+type RefreshSessionResponse_Refusal struct {
+	// A refusal. Nothing was changed.
+	Refusal *Refusal `protobuf:"bytes,2,opt,name=refusal,proto3,oneof"`
+}
+
+func (*RefreshSessionResponse_Session) isRefreshSessionResponse_Verdict() {}
+
+func (*RefreshSessionResponse_Refusal) isRefreshSessionResponse_Verdict() {}
+
+// ExplainRequest says what to explain.
+type ExplainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What.
+	//
+	// Types that are valid to be assigned to What:
+	//
+	//	*ExplainRequest_Credential
+	//	*ExplainRequest_ExplainId
+	What          isExplainRequest_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ExplainRequest) GetWhat() isExplainRequest_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetCredential() *Credential {
+	if x != nil {
+		if x, ok := x.What.(*ExplainRequest_Credential); ok {
+			return x.Credential
+		}
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetExplainId() string {
+	if x != nil {
+		if x, ok := x.What.(*ExplainRequest_ExplainId); ok {
+			return x.ExplainId
+		}
+	}
+	return ""
+}
+
+type isExplainRequest_What interface {
+	isExplainRequest_What()
+}
+
+type ExplainRequest_Credential struct {
+	// A credential, decided anew.
+	Credential *Credential `protobuf:"bytes,1,opt,name=credential,proto3,oneof"`
+}
+
+type ExplainRequest_ExplainId struct {
+	// Refusal.explain_id of an answer that this authority gave lately. NOT_FOUND:
+	// it is not kept any more, or another replica gave it.
+	ExplainId string `protobuf:"bytes,2,opt,name=explain_id,json=explainId,proto3,oneof"`
+}
+
+func (*ExplainRequest_Credential) isExplainRequest_What() {}
+
+func (*ExplainRequest_ExplainId) isExplainRequest_What() {}
+
+// ExplainResponse is a decision with its trace.
+type ExplainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How it was decided.
+	Explanation   *Explanation `protobuf:"bytes,1,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ExplainResponse) GetExplanation() *Explanation {
+	if x != nil {
+		return x.Explanation
+	}
+	return nil
+}
+
+// Explanation is a decision with its trace.
+type Explanation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// good, refused, or undecided where the store could not be asked.
+	Verdict string `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// The reason of a refusal.
+	Reason Reason `protobuf:"varint,2,opt,name=reason,proto3,enum=sessiond.v1.Reason" json:"reason,omitempty"`
+	// What was done, in order.
+	Steps []*ExplanationStep `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"`
+	// What to change, the likeliest first.
+	Advice        []*Advice `protobuf:"bytes,4,rep,name=advice,proto3" json:"advice,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Explanation) Reset() {
+	*x = Explanation{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Explanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Explanation) ProtoMessage() {}
+
+func (x *Explanation) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
+func (*Explanation) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Explanation) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *Explanation) GetReason() Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Reason_REASON_UNSPECIFIED
+}
+
+func (x *Explanation) GetSteps() []*ExplanationStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *Explanation) GetAdvice() []*Advice {
+	if x != nil {
+		return x.Advice
+	}
+	return nil
+}
+
+// ExplanationStep is one step of a decision.
+type ExplanationStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// intake, pick, decode, signature, session_data, lookup, decide.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether the decision went on after it.
+	Ok bool `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`
+	// What was seen.
+	Detail        string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplanationStep) Reset() {
+	*x = ExplanationStep{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplanationStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplanationStep) ProtoMessage() {}
+
+func (x *ExplanationStep) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplanationStep.ProtoReflect.Descriptor instead.
+func (*ExplanationStep) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ExplanationStep) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExplanationStep) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *ExplanationStep) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+// Advice is a likely cause and what would change the verdict.
+type Advice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A stable name for the cause, as in docs/faults.md.
+	Fault string `protobuf:"bytes,1,opt,name=fault,proto3" json:"fault,omitempty"`
+	// The cause, in a sentence.
+	Cause string `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	// The setting to change; empty: none would.
+	Setting       string `protobuf:"bytes,3,opt,name=setting,proto3" json:"setting,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Advice) Reset() {
+	*x = Advice{}
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Advice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Advice) ProtoMessage() {}
+
+func (x *Advice) ProtoReflect() protoreflect.Message {
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Advice.ProtoReflect.Descriptor instead.
+func (*Advice) Descriptor() ([]byte, []int) {
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Advice) GetFault() string {
+	if x != nil {
+		return x.Fault
+	}
+	return ""
+}
+
+func (x *Advice) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Advice) GetSetting() string {
+	if x != nil {
+		return x.Setting
+	}
+	return ""
+}
+
 // RevokeSessionRequest names one session.
 type RevokeSessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -37,7 +1126,7 @@ type RevokeSessionRequest struct {
 
 func (x *RevokeSessionRequest) Reset() {
 	*x = RevokeSessionRequest{}
-	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[0]
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -49,7 +1138,7 @@ func (x *RevokeSessionRequest) String() string {
 func (*RevokeSessionRequest) ProtoMessage() {}
 
 func (x *RevokeSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[0]
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -62,7 +1151,7 @@ func (x *RevokeSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeSessionRequest.ProtoReflect.Descriptor instead.
 func (*RevokeSessionRequest) Descriptor() ([]byte, []int) {
-	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{0}
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RevokeSessionRequest) GetSession() isRevokeSessionRequest_Session {
@@ -122,7 +1211,7 @@ type SessionRef struct {
 
 func (x *SessionRef) Reset() {
 	*x = SessionRef{}
-	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[1]
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -134,7 +1223,7 @@ func (x *SessionRef) String() string {
 func (*SessionRef) ProtoMessage() {}
 
 func (x *SessionRef) ProtoReflect() protoreflect.Message {
-	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[1]
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -147,7 +1236,7 @@ func (x *SessionRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRef.ProtoReflect.Descriptor instead.
 func (*SessionRef) Descriptor() ([]byte, []int) {
-	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{1}
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SessionRef) GetUserId() string {
@@ -177,7 +1266,7 @@ type RevokeSessionResponse struct {
 
 func (x *RevokeSessionResponse) Reset() {
 	*x = RevokeSessionResponse{}
-	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[2]
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -189,7 +1278,7 @@ func (x *RevokeSessionResponse) String() string {
 func (*RevokeSessionResponse) ProtoMessage() {}
 
 func (x *RevokeSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[2]
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -202,7 +1291,7 @@ func (x *RevokeSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeSessionResponse.ProtoReflect.Descriptor instead.
 func (*RevokeSessionResponse) Descriptor() ([]byte, []int) {
-	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{2}
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RevokeSessionResponse) GetRevision() string {
@@ -232,7 +1321,7 @@ type RevokeUserSessionsRequest struct {
 
 func (x *RevokeUserSessionsRequest) Reset() {
 	*x = RevokeUserSessionsRequest{}
-	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[3]
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -244,7 +1333,7 @@ func (x *RevokeUserSessionsRequest) String() string {
 func (*RevokeUserSessionsRequest) ProtoMessage() {}
 
 func (x *RevokeUserSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[3]
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -257,7 +1346,7 @@ func (x *RevokeUserSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeUserSessionsRequest.ProtoReflect.Descriptor instead.
 func (*RevokeUserSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{3}
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RevokeUserSessionsRequest) GetUserId() string {
@@ -287,7 +1376,7 @@ type RevokeUserSessionsResponse struct {
 
 func (x *RevokeUserSessionsResponse) Reset() {
 	*x = RevokeUserSessionsResponse{}
-	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[4]
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -299,7 +1388,7 @@ func (x *RevokeUserSessionsResponse) String() string {
 func (*RevokeUserSessionsResponse) ProtoMessage() {}
 
 func (x *RevokeUserSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[4]
+	mi := &file_sessiond_v1_session_admin_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -312,7 +1401,7 @@ func (x *RevokeUserSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeUserSessionsResponse.ProtoReflect.Descriptor instead.
 func (*RevokeUserSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{4}
+	return file_sessiond_v1_session_admin_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RevokeUserSessionsResponse) GetRevision() string {
@@ -333,7 +1422,80 @@ var File_sessiond_v1_session_admin_service_proto protoreflect.FileDescriptor
 
 const file_sessiond_v1_session_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"'sessiond/v1/session_admin_service.proto\x12\vsessiond.v1\x1a!sessiond/v1/session_service.proto\"\x89\x01\n" +
+	"'sessiond/v1/session_admin_service.proto\x12\vsessiond.v1\x1a\x18sessiond/v1/reason.proto\x1a\x19sessiond/v1/session.proto\x1a!sessiond/v1/session_service.proto\"\x97\x01\n" +
+	"\x14CreateSessionRequest\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x1d\n" +
+	"\n" +
+	"ip_address\x18\x02 \x01(\tR\tipAddress\x12\x1d\n" +
+	"\n" +
+	"user_agent\x18\x03 \x01(\tR\tuserAgent\x12(\n" +
+	"\x10dont_remember_me\x18\x04 \x01(\bR\x0edontRememberMe\"\xac\x01\n" +
+	"\x15CreateSessionResponse\x12.\n" +
+	"\asession\x18\x01 \x01(\v2\x14.sessiond.v1.SessionR\asession\x12\x1f\n" +
+	"\vcookie_name\x18\x02 \x01(\tR\n" +
+	"cookieName\x12!\n" +
+	"\fcookie_value\x18\x03 \x01(\tR\vcookieValue\x12\x1f\n" +
+	"\vset_cookies\x18\x04 \x03(\tR\n" +
+	"setCookies\"\x86\x01\n" +
+	"\x11GetSessionRequest\x129\n" +
+	"\n" +
+	"credential\x18\x01 \x01(\v2\x17.sessiond.v1.CredentialH\x00R\n" +
+	"credential\x12+\n" +
+	"\x03ref\x18\x02 \x01(\v2\x17.sessiond.v1.SessionRefH\x00R\x03refB\t\n" +
+	"\asession\"J\n" +
+	"\x12GetSessionResponse\x124\n" +
+	"\asession\x18\x01 \x01(\v2\x1a.sessiond.v1.ListedSessionR\asession\"l\n" +
+	"\rListedSession\x12.\n" +
+	"\asession\x18\x01 \x01(\v2\x14.sessiond.v1.SessionR\asession\x12+\n" +
+	"\x06reason\x18\x02 \x01(\x0e2\x13.sessiond.v1.ReasonR\x06reason\"j\n" +
+	"\x13ListSessionsRequest\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"v\n" +
+	"\x14ListSessionsResponse\x126\n" +
+	"\bsessions\x18\x01 \x03(\v2\x1a.sessiond.v1.ListedSessionR\bsessions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"4\n" +
+	"\x1aListBrowserSessionsRequest\x12\x16\n" +
+	"\x06cookie\x18\x01 \x01(\fR\x06cookie\"V\n" +
+	"\x1bListBrowserSessionsResponse\x127\n" +
+	"\bsessions\x18\x01 \x03(\v2\x1b.sessiond.v1.BrowserSessionR\bsessions\"^\n" +
+	"\x0eBrowserSession\x124\n" +
+	"\asession\x18\x01 \x01(\v2\x1a.sessiond.v1.ListedSessionR\asession\x12\x16\n" +
+	"\x06active\x18\x02 \x01(\bR\x06active\"P\n" +
+	"\x15RefreshSessionRequest\x127\n" +
+	"\n" +
+	"credential\x18\x01 \x01(\v2\x17.sessiond.v1.CredentialR\n" +
+	"credential\"\xc6\x01\n" +
+	"\x16RefreshSessionResponse\x120\n" +
+	"\asession\x18\x01 \x01(\v2\x14.sessiond.v1.SessionH\x00R\asession\x120\n" +
+	"\arefusal\x18\x02 \x01(\v2\x14.sessiond.v1.RefusalH\x00R\arefusal\x12\x1c\n" +
+	"\trefreshed\x18\x03 \x01(\bR\trefreshed\x12\x1f\n" +
+	"\vset_cookies\x18\x04 \x03(\tR\n" +
+	"setCookiesB\t\n" +
+	"\averdict\"t\n" +
+	"\x0eExplainRequest\x129\n" +
+	"\n" +
+	"credential\x18\x01 \x01(\v2\x17.sessiond.v1.CredentialH\x00R\n" +
+	"credential\x12\x1f\n" +
+	"\n" +
+	"explain_id\x18\x02 \x01(\tH\x00R\texplainIdB\x06\n" +
+	"\x04what\"M\n" +
+	"\x0fExplainResponse\x12:\n" +
+	"\vexplanation\x18\x01 \x01(\v2\x18.sessiond.v1.ExplanationR\vexplanation\"\xb5\x01\n" +
+	"\vExplanation\x12\x18\n" +
+	"\averdict\x18\x01 \x01(\tR\averdict\x12+\n" +
+	"\x06reason\x18\x02 \x01(\x0e2\x13.sessiond.v1.ReasonR\x06reason\x122\n" +
+	"\x05steps\x18\x03 \x03(\v2\x1c.sessiond.v1.ExplanationStepR\x05steps\x12+\n" +
+	"\x06advice\x18\x04 \x03(\v2\x13.sessiond.v1.AdviceR\x06advice\"M\n" +
+	"\x0fExplanationStep\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"N\n" +
+	"\x06Advice\x12\x14\n" +
+	"\x05fault\x18\x01 \x01(\tR\x05fault\x12\x14\n" +
+	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x18\n" +
+	"\asetting\x18\x03 \x01(\tR\asetting\"\x89\x01\n" +
 	"\x14RevokeSessionRequest\x129\n" +
 	"\n" +
 	"credential\x18\x01 \x01(\v2\x17.sessiond.v1.CredentialH\x00R\n" +
@@ -353,10 +1515,17 @@ const file_sessiond_v1_session_admin_service_proto_rawDesc = "" +
 	"\x11except_session_id\x18\x02 \x01(\tR\x0fexceptSessionId\"R\n" +
 	"\x1aRevokeUserSessionsResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\tR\brevision\x12\x18\n" +
-	"\adeleted\x18\x02 \x01(\x04R\adeleted2\xd4\x01\n" +
+	"\adeleted\x18\x02 \x01(\x04R\adeleted2\xdb\x05\n" +
 	"\x13SessionAdminService\x12V\n" +
 	"\rRevokeSession\x12!.sessiond.v1.RevokeSessionRequest\x1a\".sessiond.v1.RevokeSessionResponse\x12e\n" +
-	"\x12RevokeUserSessions\x12&.sessiond.v1.RevokeUserSessionsRequest\x1a'.sessiond.v1.RevokeUserSessionsResponseB9Z7github.com/sessiond/sessiond/gen/sessiond/v1;sessiondv1b\x06proto3"
+	"\x12RevokeUserSessions\x12&.sessiond.v1.RevokeUserSessionsRequest\x1a'.sessiond.v1.RevokeUserSessionsResponse\x12V\n" +
+	"\rCreateSession\x12!.sessiond.v1.CreateSessionRequest\x1a\".sessiond.v1.CreateSessionResponse\x12M\n" +
+	"\n" +
+	"GetSession\x12\x1e.sessiond.v1.GetSessionRequest\x1a\x1f.sessiond.v1.GetSessionResponse\x12S\n" +
+	"\fListSessions\x12 .sessiond.v1.ListSessionsRequest\x1a!.sessiond.v1.ListSessionsResponse\x12h\n" +
+	"\x13ListBrowserSessions\x12'.sessiond.v1.ListBrowserSessionsRequest\x1a(.sessiond.v1.ListBrowserSessionsResponse\x12Y\n" +
+	"\x0eRefreshSession\x12\".sessiond.v1.RefreshSessionRequest\x1a#.sessiond.v1.RefreshSessionResponse\x12D\n" +
+	"\aExplain\x12\x1b.sessiond.v1.ExplainRequest\x1a\x1c.sessiond.v1.ExplainResponseB9Z7github.com/sessiond/sessiond/gen/sessiond/v1;sessiondv1b\x06proto3"
 
 var (
 	file_sessiond_v1_session_admin_service_proto_rawDescOnce sync.Once
@@ -370,27 +1539,76 @@ func file_sessiond_v1_session_admin_service_proto_rawDescGZIP() []byte {
 	return file_sessiond_v1_session_admin_service_proto_rawDescData
 }
 
-var file_sessiond_v1_session_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_sessiond_v1_session_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_sessiond_v1_session_admin_service_proto_goTypes = []any{
-	(*RevokeSessionRequest)(nil),       // 0: sessiond.v1.RevokeSessionRequest
-	(*SessionRef)(nil),                 // 1: sessiond.v1.SessionRef
-	(*RevokeSessionResponse)(nil),      // 2: sessiond.v1.RevokeSessionResponse
-	(*RevokeUserSessionsRequest)(nil),  // 3: sessiond.v1.RevokeUserSessionsRequest
-	(*RevokeUserSessionsResponse)(nil), // 4: sessiond.v1.RevokeUserSessionsResponse
-	(*Credential)(nil),                 // 5: sessiond.v1.Credential
+	(*CreateSessionRequest)(nil),        // 0: sessiond.v1.CreateSessionRequest
+	(*CreateSessionResponse)(nil),       // 1: sessiond.v1.CreateSessionResponse
+	(*GetSessionRequest)(nil),           // 2: sessiond.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),          // 3: sessiond.v1.GetSessionResponse
+	(*ListedSession)(nil),               // 4: sessiond.v1.ListedSession
+	(*ListSessionsRequest)(nil),         // 5: sessiond.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),        // 6: sessiond.v1.ListSessionsResponse
+	(*ListBrowserSessionsRequest)(nil),  // 7: sessiond.v1.ListBrowserSessionsRequest
+	(*ListBrowserSessionsResponse)(nil), // 8: sessiond.v1.ListBrowserSessionsResponse
+	(*BrowserSession)(nil),              // 9: sessiond.v1.BrowserSession
+	(*RefreshSessionRequest)(nil),       // 10: sessiond.v1.RefreshSessionRequest
+	(*RefreshSessionResponse)(nil),      // 11: sessiond.v1.RefreshSessionResponse
+	(*ExplainRequest)(nil),              // 12: sessiond.v1.ExplainRequest
+	(*ExplainResponse)(nil),             // 13: sessiond.v1.ExplainResponse
+	(*Explanation)(nil),                 // 14: sessiond.v1.Explanation
+	(*ExplanationStep)(nil),             // 15: sessiond.v1.ExplanationStep
+	(*Advice)(nil),                      // 16: sessiond.v1.Advice
+	(*RevokeSessionRequest)(nil),        // 17: sessiond.v1.RevokeSessionRequest
+	(*SessionRef)(nil),                  // 18: sessiond.v1.SessionRef
+	(*RevokeSessionResponse)(nil),       // 19: sessiond.v1.RevokeSessionResponse
+	(*RevokeUserSessionsRequest)(nil),   // 20: sessiond.v1.RevokeUserSessionsRequest
+	(*RevokeUserSessionsResponse)(nil),  // 21: sessiond.v1.RevokeUserSessionsResponse
+	(*Session)(nil),                     // 22: sessiond.v1.Session
+	(*Credential)(nil),                  // 23: sessiond.v1.Credential
+	(Reason)(0),                         // 24: sessiond.v1.Reason
+	(*Refusal)(nil),                     // 25: sessiond.v1.Refusal
 }
 var file_sessiond_v1_session_admin_service_proto_depIdxs = []int32{
-	5, // 0: sessiond.v1.RevokeSessionRequest.credential:type_name -> sessiond.v1.Credential
-	1, // 1: sessiond.v1.RevokeSessionRequest.ref:type_name -> sessiond.v1.SessionRef
-	0, // 2: sessiond.v1.SessionAdminService.RevokeSession:input_type -> sessiond.v1.RevokeSessionRequest
-	3, // 3: sessiond.v1.SessionAdminService.RevokeUserSessions:input_type -> sessiond.v1.RevokeUserSessionsRequest
-	2, // 4: sessiond.v1.SessionAdminService.RevokeSession:output_type -> sessiond.v1.RevokeSessionResponse
-	4, // 5: sessiond.v1.SessionAdminService.RevokeUserSessions:output_type -> sessiond.v1.RevokeUserSessionsResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	22, // 0: sessiond.v1.CreateSessionResponse.session:type_name -> sessiond.v1.Session
+	23, // 1: sessiond.v1.GetSessionRequest.credential:type_name -> sessiond.v1.Credential
+	18, // 2: sessiond.v1.GetSessionRequest.ref:type_name -> sessiond.v1.SessionRef
+	4,  // 3: sessiond.v1.GetSessionResponse.session:type_name -> sessiond.v1.ListedSession
+	22, // 4: sessiond.v1.ListedSession.session:type_name -> sessiond.v1.Session
+	24, // 5: sessiond.v1.ListedSession.reason:type_name -> sessiond.v1.Reason
+	4,  // 6: sessiond.v1.ListSessionsResponse.sessions:type_name -> sessiond.v1.ListedSession
+	9,  // 7: sessiond.v1.ListBrowserSessionsResponse.sessions:type_name -> sessiond.v1.BrowserSession
+	4,  // 8: sessiond.v1.BrowserSession.session:type_name -> sessiond.v1.ListedSession
+	23, // 9: sessiond.v1.RefreshSessionRequest.credential:type_name -> sessiond.v1.Credential
+	22, // 10: sessiond.v1.RefreshSessionResponse.session:type_name -> sessiond.v1.Session
+	25, // 11: sessiond.v1.RefreshSessionResponse.refusal:type_name -> sessiond.v1.Refusal
+	23, // 12: sessiond.v1.ExplainRequest.credential:type_name -> sessiond.v1.Credential
+	14, // 13: sessiond.v1.ExplainResponse.explanation:type_name -> sessiond.v1.Explanation
+	24, // 14: sessiond.v1.Explanation.reason:type_name -> sessiond.v1.Reason
+	15, // 15: sessiond.v1.Explanation.steps:type_name -> sessiond.v1.ExplanationStep
+	16, // 16: sessiond.v1.Explanation.advice:type_name -> sessiond.v1.Advice
+	23, // 17: sessiond.v1.RevokeSessionRequest.credential:type_name -> sessiond.v1.Credential
+	18, // 18: sessiond.v1.RevokeSessionRequest.ref:type_name -> sessiond.v1.SessionRef
+	17, // 19: sessiond.v1.SessionAdminService.RevokeSession:input_type -> sessiond.v1.RevokeSessionRequest
+	20, // 20: sessiond.v1.SessionAdminService.RevokeUserSessions:input_type -> sessiond.v1.RevokeUserSessionsRequest
+	0,  // 21: sessiond.v1.SessionAdminService.CreateSession:input_type -> sessiond.v1.CreateSessionRequest
+	2,  // 22: sessiond.v1.SessionAdminService.GetSession:input_type -> sessiond.v1.GetSessionRequest
+	5,  // 23: sessiond.v1.SessionAdminService.ListSessions:input_type -> sessiond.v1.ListSessionsRequest
+	7,  // 24: sessiond.v1.SessionAdminService.ListBrowserSessions:input_type -> sessiond.v1.ListBrowserSessionsRequest
+	10, // 25: sessiond.v1.SessionAdminService.RefreshSession:input_type -> sessiond.v1.RefreshSessionRequest
+	12, // 26: sessiond.v1.SessionAdminService.Explain:input_type -> sessiond.v1.ExplainRequest
+	19, // 27: sessiond.v1.SessionAdminService.RevokeSession:output_type -> sessiond.v1.RevokeSessionResponse
+	21, // 28: sessiond.v1.SessionAdminService.RevokeUserSessions:output_type -> sessiond.v1.RevokeUserSessionsResponse
+	1,  // 29: sessiond.v1.SessionAdminService.CreateSession:output_type -> sessiond.v1.CreateSessionResponse
+	3,  // 30: sessiond.v1.SessionAdminService.GetSession:output_type -> sessiond.v1.GetSessionResponse
+	6,  // 31: sessiond.v1.SessionAdminService.ListSessions:output_type -> sessiond.v1.ListSessionsResponse
+	8,  // 32: sessiond.v1.SessionAdminService.ListBrowserSessions:output_type -> sessiond.v1.ListBrowserSessionsResponse
+	11, // 33: sessiond.v1.SessionAdminService.RefreshSession:output_type -> sessiond.v1.RefreshSessionResponse
+	13, // 34: sessiond.v1.SessionAdminService.Explain:output_type -> sessiond.v1.ExplainResponse
+	27, // [27:35] is the sub-list for method output_type
+	19, // [19:27] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_sessiond_v1_session_admin_service_proto_init() }
@@ -398,8 +1616,22 @@ func file_sessiond_v1_session_admin_service_proto_init() {
 	if File_sessiond_v1_session_admin_service_proto != nil {
 		return
 	}
+	file_sessiond_v1_reason_proto_init()
+	file_sessiond_v1_session_proto_init()
 	file_sessiond_v1_session_service_proto_init()
-	file_sessiond_v1_session_admin_service_proto_msgTypes[0].OneofWrappers = []any{
+	file_sessiond_v1_session_admin_service_proto_msgTypes[2].OneofWrappers = []any{
+		(*GetSessionRequest_Credential)(nil),
+		(*GetSessionRequest_Ref)(nil),
+	}
+	file_sessiond_v1_session_admin_service_proto_msgTypes[11].OneofWrappers = []any{
+		(*RefreshSessionResponse_Session)(nil),
+		(*RefreshSessionResponse_Refusal)(nil),
+	}
+	file_sessiond_v1_session_admin_service_proto_msgTypes[12].OneofWrappers = []any{
+		(*ExplainRequest_Credential)(nil),
+		(*ExplainRequest_ExplainId)(nil),
+	}
+	file_sessiond_v1_session_admin_service_proto_msgTypes[17].OneofWrappers = []any{
 		(*RevokeSessionRequest_Credential)(nil),
 		(*RevokeSessionRequest_Ref)(nil),
 	}
@@ -409,7 +1641,7 @@ func file_sessiond_v1_session_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sessiond_v1_session_admin_service_proto_rawDesc), len(file_sessiond_v1_session_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

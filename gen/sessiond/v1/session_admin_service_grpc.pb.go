@@ -19,16 +19,23 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SessionAdminService_RevokeSession_FullMethodName      = "/sessiond.v1.SessionAdminService/RevokeSession"
-	SessionAdminService_RevokeUserSessions_FullMethodName = "/sessiond.v1.SessionAdminService/RevokeUserSessions"
+	SessionAdminService_RevokeSession_FullMethodName       = "/sessiond.v1.SessionAdminService/RevokeSession"
+	SessionAdminService_RevokeUserSessions_FullMethodName  = "/sessiond.v1.SessionAdminService/RevokeUserSessions"
+	SessionAdminService_CreateSession_FullMethodName       = "/sessiond.v1.SessionAdminService/CreateSession"
+	SessionAdminService_GetSession_FullMethodName          = "/sessiond.v1.SessionAdminService/GetSession"
+	SessionAdminService_ListSessions_FullMethodName        = "/sessiond.v1.SessionAdminService/ListSessions"
+	SessionAdminService_ListBrowserSessions_FullMethodName = "/sessiond.v1.SessionAdminService/ListBrowserSessions"
+	SessionAdminService_RefreshSession_FullMethodName      = "/sessiond.v1.SessionAdminService/RefreshSession"
+	SessionAdminService_Explain_FullMethodName             = "/sessiond.v1.SessionAdminService/Explain"
 )
 
 // SessionAdminServiceClient is the client API for SessionAdminService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SessionAdminService ends sessions, for operators and the auth side. Callers are
-// told apart from workers: PERMISSION_DENIED says how (see docs/config.md, callers).
+// SessionAdminService makes, finds, refreshes, ends and explains sessions, for
+// operators and the auth side. Callers are told apart from workers:
+// PERMISSION_DENIED says how (see docs/config.md, callers).
 //
 // When a Revoke returns OK, no worker that is connected to any replica accepts the
 // sessions any more. It returns within the staleness bound and a percent, in
@@ -39,6 +46,22 @@ type SessionAdminServiceClient interface {
 	RevokeSession(ctx context.Context, in *RevokeSessionRequest, opts ...grpc.CallOption) (*RevokeSessionResponse, error)
 	// RevokeUserSessions ends all sessions of a user, or all but one.
 	RevokeUserSessions(ctx context.Context, in *RevokeUserSessionsRequest, opts ...grpc.CallOption) (*RevokeUserSessionsResponse, error)
+	// CreateSession makes a session of an existing user, as the issuer would at
+	// sign-in; the issuer accepts its cookies. NOT_FOUND: there is no such user.
+	CreateSession(ctx context.Context, in *CreateSessionRequest, opts ...grpc.CallOption) (*CreateSessionResponse, error)
+	// GetSession returns one session, good or not. NOT_FOUND: there is none.
+	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
+	// ListSessions returns the sessions of a user, expired ones included, newest first.
+	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
+	// ListBrowserSessions returns the sessions that one browser holds, by the cookies
+	// of the issuer's multi-session plugin.
+	ListBrowserSessions(ctx context.Context, in *ListBrowserSessionsRequest, opts ...grpc.CallOption) (*ListBrowserSessionsResponse, error)
+	// RefreshSession extends a session as the issuer's get-session does, if its
+	// updateAge says that it is due, and returns the Set-Cookie to relay.
+	RefreshSession(ctx context.Context, in *RefreshSessionRequest, opts ...grpc.CallOption) (*RefreshSessionResponse, error)
+	// Explain says step by step how a credential is decided, or how one was that was
+	// refused lately. It tells names, lengths and digests; never a token or a secret.
+	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 }
 
 type sessionAdminServiceClient struct {
@@ -69,12 +92,73 @@ func (c *sessionAdminServiceClient) RevokeUserSessions(ctx context.Context, in *
 	return out, nil
 }
 
+func (c *sessionAdminServiceClient) CreateSession(ctx context.Context, in *CreateSessionRequest, opts ...grpc.CallOption) (*CreateSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateSessionResponse)
+	err := c.cc.Invoke(ctx, SessionAdminService_CreateSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionAdminServiceClient) GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSessionResponse)
+	err := c.cc.Invoke(ctx, SessionAdminService_GetSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionAdminServiceClient) ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSessionsResponse)
+	err := c.cc.Invoke(ctx, SessionAdminService_ListSessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionAdminServiceClient) ListBrowserSessions(ctx context.Context, in *ListBrowserSessionsRequest, opts ...grpc.CallOption) (*ListBrowserSessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListBrowserSessionsResponse)
+	err := c.cc.Invoke(ctx, SessionAdminService_ListBrowserSessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionAdminServiceClient) RefreshSession(ctx context.Context, in *RefreshSessionRequest, opts ...grpc.CallOption) (*RefreshSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RefreshSessionResponse)
+	err := c.cc.Invoke(ctx, SessionAdminService_RefreshSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionAdminServiceClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainResponse)
+	err := c.cc.Invoke(ctx, SessionAdminService_Explain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SessionAdminServiceServer is the server API for SessionAdminService service.
 // All implementations must embed UnimplementedSessionAdminServiceServer
 // for forward compatibility.
 //
-// SessionAdminService ends sessions, for operators and the auth side. Callers are
-// told apart from workers: PERMISSION_DENIED says how (see docs/config.md, callers).
+// SessionAdminService makes, finds, refreshes, ends and explains sessions, for
+// operators and the auth side. Callers are told apart from workers:
+// PERMISSION_DENIED says how (see docs/config.md, callers).
 //
 // When a Revoke returns OK, no worker that is connected to any replica accepts the
 // sessions any more. It returns within the staleness bound and a percent, in
@@ -85,6 +169,22 @@ type SessionAdminServiceServer interface {
 	RevokeSession(context.Context, *RevokeSessionRequest) (*RevokeSessionResponse, error)
 	// RevokeUserSessions ends all sessions of a user, or all but one.
 	RevokeUserSessions(context.Context, *RevokeUserSessionsRequest) (*RevokeUserSessionsResponse, error)
+	// CreateSession makes a session of an existing user, as the issuer would at
+	// sign-in; the issuer accepts its cookies. NOT_FOUND: there is no such user.
+	CreateSession(context.Context, *CreateSessionRequest) (*CreateSessionResponse, error)
+	// GetSession returns one session, good or not. NOT_FOUND: there is none.
+	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)
+	// ListSessions returns the sessions of a user, expired ones included, newest first.
+	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
+	// ListBrowserSessions returns the sessions that one browser holds, by the cookies
+	// of the issuer's multi-session plugin.
+	ListBrowserSessions(context.Context, *ListBrowserSessionsRequest) (*ListBrowserSessionsResponse, error)
+	// RefreshSession extends a session as the issuer's get-session does, if its
+	// updateAge says that it is due, and returns the Set-Cookie to relay.
+	RefreshSession(context.Context, *RefreshSessionRequest) (*RefreshSessionResponse, error)
+	// Explain says step by step how a credential is decided, or how one was that was
+	// refused lately. It tells names, lengths and digests; never a token or a secret.
+	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	mustEmbedUnimplementedSessionAdminServiceServer()
 }
 
@@ -100,6 +200,24 @@ func (UnimplementedSessionAdminServiceServer) RevokeSession(context.Context, *Re
 }
 func (UnimplementedSessionAdminServiceServer) RevokeUserSessions(context.Context, *RevokeUserSessionsRequest) (*RevokeUserSessionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeUserSessions not implemented")
+}
+func (UnimplementedSessionAdminServiceServer) CreateSession(context.Context, *CreateSessionRequest) (*CreateSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateSession not implemented")
+}
+func (UnimplementedSessionAdminServiceServer) GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSession not implemented")
+}
+func (UnimplementedSessionAdminServiceServer) ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSessions not implemented")
+}
+func (UnimplementedSessionAdminServiceServer) ListBrowserSessions(context.Context, *ListBrowserSessionsRequest) (*ListBrowserSessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListBrowserSessions not implemented")
+}
+func (UnimplementedSessionAdminServiceServer) RefreshSession(context.Context, *RefreshSessionRequest) (*RefreshSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RefreshSession not implemented")
+}
+func (UnimplementedSessionAdminServiceServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
 }
 func (UnimplementedSessionAdminServiceServer) mustEmbedUnimplementedSessionAdminServiceServer() {}
 func (UnimplementedSessionAdminServiceServer) testEmbeddedByValue()                             {}
@@ -158,6 +276,114 @@ func _SessionAdminService_RevokeUserSessions_Handler(srv interface{}, ctx contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionAdminService_CreateSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionAdminServiceServer).CreateSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionAdminService_CreateSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionAdminServiceServer).CreateSession(ctx, req.(*CreateSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionAdminService_GetSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionAdminServiceServer).GetSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionAdminService_GetSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionAdminServiceServer).GetSession(ctx, req.(*GetSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionAdminService_ListSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionAdminServiceServer).ListSessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionAdminService_ListSessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionAdminServiceServer).ListSessions(ctx, req.(*ListSessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionAdminService_ListBrowserSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListBrowserSessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionAdminServiceServer).ListBrowserSessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionAdminService_ListBrowserSessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionAdminServiceServer).ListBrowserSessions(ctx, req.(*ListBrowserSessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionAdminService_RefreshSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RefreshSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionAdminServiceServer).RefreshSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionAdminService_RefreshSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionAdminServiceServer).RefreshSession(ctx, req.(*RefreshSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionAdminService_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionAdminServiceServer).Explain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionAdminService_Explain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionAdminServiceServer).Explain(ctx, req.(*ExplainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SessionAdminService_ServiceDesc is the grpc.ServiceDesc for SessionAdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -172,6 +398,30 @@ var SessionAdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeUserSessions",
 			Handler:    _SessionAdminService_RevokeUserSessions_Handler,
+		},
+		{
+			MethodName: "CreateSession",
+			Handler:    _SessionAdminService_CreateSession_Handler,
+		},
+		{
+			MethodName: "GetSession",
+			Handler:    _SessionAdminService_GetSession_Handler,
+		},
+		{
+			MethodName: "ListSessions",
+			Handler:    _SessionAdminService_ListSessions_Handler,
+		},
+		{
+			MethodName: "ListBrowserSessions",
+			Handler:    _SessionAdminService_ListBrowserSessions_Handler,
+		},
+		{
+			MethodName: "RefreshSession",
+			Handler:    _SessionAdminService_RefreshSession_Handler,
+		},
+		{
+			MethodName: "Explain",
+			Handler:    _SessionAdminService_Explain_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

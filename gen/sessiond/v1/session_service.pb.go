@@ -607,7 +607,10 @@ func (*ValidateResponse_Refusal) isValidateResponse_Verdict() {}
 type Refusal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why.
-	Reason        Reason `protobuf:"varint,1,opt,name=reason,proto3,enum=sessiond.v1.Reason" json:"reason,omitempty"`
+	Reason Reason `protobuf:"varint,1,opt,name=reason,proto3,enum=sessiond.v1.Reason" json:"reason,omitempty"`
+	// Names the trace of this refusal, which the authority keeps for a while
+	// (SessionAdminService.Explain, sessiond explain --id). Empty: none is kept.
+	ExplainId     string `protobuf:"bytes,2,opt,name=explain_id,json=explainId,proto3" json:"explain_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -647,6 +650,13 @@ func (x *Refusal) GetReason() Reason {
 		return x.Reason
 	}
 	return Reason_REASON_UNSPECIFIED
+}
+
+func (x *Refusal) GetExplainId() string {
+	if x != nil {
+		return x.ExplainId
+	}
+	return ""
 }
 
 // BatchValidateRequest asks for many verdicts.
@@ -1225,9 +1235,11 @@ const file_sessiond_v1_session_service_proto_rawDesc = "" +
 	"sessionKey\x12\x1c\n" +
 	"\tuntracked\x18\b \x01(\bR\tuntracked\x12#\n" +
 	"\rconfig_digest\x18\t \x01(\fR\fconfigDigestB\t\n" +
-	"\averdict\"6\n" +
+	"\averdict\"U\n" +
 	"\aRefusal\x12+\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x13.sessiond.v1.ReasonR\x06reason\"\xa0\x01\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x13.sessiond.v1.ReasonR\x06reason\x12\x1d\n" +
+	"\n" +
+	"explain_id\x18\x02 \x01(\tR\texplainId\"\xa0\x01\n" +
 	"\x14BatchValidateRequest\x129\n" +
 	"\vcredentials\x18\x01 \x03(\v2\x17.sessiond.v1.CredentialR\vcredentials\x122\n" +
 	"\amax_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x12\x19\n" +
