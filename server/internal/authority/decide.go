@@ -58,6 +58,8 @@ func Decide(r *store.Record, now time.Time, p Policy) Verdict {
 		return Verdict{Reason: ReasonNotFound}
 	case r.Unreadable != "":
 		return Verdict{Reason: ReasonStoredValueUnreadable}
+	case r.Revoked:
+		return Verdict{Reason: ReasonRevoked}
 	case r.User == nil:
 		return Verdict{Reason: ReasonUserNotFound}
 	case s.ExpiresAt.UnixMilli() < nowMs:

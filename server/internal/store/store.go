@@ -65,6 +65,9 @@ type Record struct {
 	// Unreadable, where set, says which column of the row could not be read and
 	// why, without its value. Session and User are then meaningless.
 	Unreadable string
+	// Revoked says that the issuer has ended the session though something of it is
+	// still there: a row that is kept, or a key older than the mark of its user.
+	Revoked bool
 	// Session is the row of the session table.
 	Session Session
 	// User is the row of the user table, nil where there is none.
@@ -165,7 +168,7 @@ type Table struct {
 
 // Description says where sessions are read from.
 type Description struct {
-	// Driver is "postgres" or "sqlite".
+	// Driver is "postgres", "sqlite" or "redis", or two of them: "redis, then postgres".
 	Driver string
 	// Location names the database without credentials.
 	Location string
