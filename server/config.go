@@ -8,6 +8,7 @@ import (
 
 	"github.com/sessiond/sessiond/server/internal/authority"
 	"github.com/sessiond/sessiond/server/internal/store"
+	"github.com/sessiond/sessiond/sessioncookie"
 )
 
 // Config is everything a server needs to know.
@@ -71,6 +72,26 @@ type StoreConfig struct {
 	MaxConns int32
 	// Schema overrides what discovery finds.
 	Schema store.Schema
+	// Secondary is the issuer's secondary storage; nil: it has none. Without
+	// Secondary.InDatabase the sessions are there alone, and no database is opened.
+	Secondary *SecondaryConfig
+}
+
+// SecondaryConfig says how the issuer uses its secondary storage.
+type SecondaryConfig struct {
+	// URL is the Redis or Valkey. It may hold a password: never log it.
+	URL string
+	// Prefix is in front of the issuer's keys.
+	Prefix string
+	// InDatabase and Preserve are the issuer's session.storeSessionInDatabase and
+	// session.preserveSessionInDatabase.
+	InDatabase, Preserve bool
+	// Version is the issuer's.
+	Version sessioncookie.Version
+	// ExpiresIn is the issuer's session.expiresIn.
+	ExpiresIn time.Duration
+	// Strict accepts only what the row accepts too.
+	Strict bool
 }
 
 // Modes of the change feed.

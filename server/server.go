@@ -30,8 +30,6 @@ import (
 	"github.com/sessiond/sessiond/server/internal/replica"
 	"github.com/sessiond/sessiond/server/internal/rpc"
 	"github.com/sessiond/sessiond/server/internal/store"
-	"github.com/sessiond/sessiond/server/internal/store/postgres"
-	"github.com/sessiond/sessiond/server/internal/store/sqlite"
 	"github.com/sessiond/sessiond/server/internal/telemetry"
 )
 
@@ -136,19 +134,6 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 	return s, nil
 }
 
-// OpenStore opens the configured store. It is shared with explain, so that what
-// explain reads is what serve reads.
-func OpenStore(ctx context.Context, cfg StoreConfig) (store.Store, error) {
-	switch cfg.Driver {
-	case DriverSQLite:
-		return sqlite.Open(ctx, cfg.sqlite())
-	case DriverPostgres:
-		return postgres.Open(ctx, cfg.postgres())
-	default:
-		return nil, fmt.Errorf("store.driver: %q is not a driver: use %s or %s", cfg.Driver, DriverSQLite, DriverPostgres)
-	}
-}
-
 // openFeed opens the change feed. Where it may be absent and is, that is said.
 func (s *Server) openFeed(ctx context.Context) (feed.Source, error) {
 	if s.cfg.Feed.Mode == FeedOff {
@@ -160,14 +145,6 @@ func (s *Server) openFeed(ctx context.Context) (feed.Source, error) {
 		return nil, nil
 	}
 	return source, err
-}
-
-func (c StoreConfig) sqlite() sqlite.Config {
-	return sqlite.Config{Path: c.Path, Create: c.Create, Schema: c.Schema}
-}
-
-func (c StoreConfig) postgres() postgres.Config {
-	return postgres.Config{DSN: c.DSN, Schema: c.Schema, Zone: c.Zone, MaxConns: c.MaxConns}
 }
 
 func listen(setting, address string) (net.Listener, error) {

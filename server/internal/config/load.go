@@ -17,6 +17,7 @@ import (
 	"github.com/sessiond/sessiond/server/internal/authority"
 	"github.com/sessiond/sessiond/server/internal/sessiondata"
 	"github.com/sessiond/sessiond/server/internal/store"
+	"github.com/sessiond/sessiond/server/internal/store/secondary"
 	"github.com/sessiond/sessiond/sessioncookie"
 )
 
@@ -189,6 +190,11 @@ func (r *reader) store(create bool) (cfg server.StoreConfig, embedded bool) {
 	if cfg.Zone, err = time.LoadLocation(r.text(keyStoreTimeZone)); err != nil {
 		r.fail(keyStoreTimeZone, "%w", err)
 	}
+	cfg.Secondary = r.secondary()
+	if cfg.Secondary != nil && !cfg.Secondary.InDatabase {
+		r.noDatabase()
+		return cfg, false
+	}
 	switch cfg.Driver {
 	case server.DriverSQLite:
 		for _, key := range []string{keyStoreDSN, keyStoreDSNFile} {
@@ -216,6 +222,45 @@ func (r *reader) store(create bool) (cfg server.StoreConfig, embedded bool) {
 		}
 	}
 	return cfg, embedded
+}
+
+// secondary returns the issuer's secondary storage, nil where it has none.
+func (r *reader) secondary() *server.SecondaryConfig {
+	url := strings.TrimSpace(r.secretText(keySecondaryURL, keySecondaryURLFile))
+	strict := r.choice(keyDisagreement, string(secondary.Parity), string(secondary.Strict)) == string(secondary.Strict)
+	inDatabase, preserve := r.boolean(keyInDatabase), r.boolean(keyPreserve)
+	if url == "" {
+		for key, set := range map[string]bool{keyInDatabase: inDatabase, keyPreserve: preserve, keyDisagreement: strict} {
+			if set {
+				r.fail(key, "is about secondary storage, and %s is not set", keySecondaryURL)
+			}
+		}
+		return nil
+	}
+	if !inDatabase {
+		for key, set := range map[string]bool{keyPreserve: preserve, keyDisagreement: strict} {
+			if set {
+				r.fail(key, "is about the rows beside secondary storage: set %s", keyInDatabase)
+			}
+		}
+	}
+	version, err := sessioncookie.ParseVersion(r.text(keyIssuerVersion))
+	if err != nil {
+		version = 0 // said where the version is read
+	}
+	return &server.SecondaryConfig{
+		URL: url, Prefix: r.text(keySecondaryPrefix), InDatabase: inDatabase, Preserve: preserve,
+		Version: version, ExpiresIn: r.duration(keyExpiresIn), Strict: strict,
+	}
+}
+
+// noDatabase refuses settings of a database that would not be read.
+func (r *reader) noDatabase() {
+	for _, key := range []string{keyStorePath, keyStoreDSN, keyStoreDSNFile} {
+		if r.text(key) != "" {
+			r.fail(key, "is not used: without %s the issuer keeps sessions in secondary storage alone", keyInDatabase)
+		}
+	}
 }
 
 func (r *reader) authority() authority.Config {

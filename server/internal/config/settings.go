@@ -61,6 +61,12 @@ const (
 	keyUserTable         = "store.user_table"
 	keyUserColumns       = "store.user_columns"
 	keyUserHide          = "store.user_hide"
+	keySecondaryURL      = "secondary.url"
+	keySecondaryURLFile  = "secondary.url_file"
+	keySecondaryPrefix   = "secondary.key_prefix"
+	keyInDatabase        = "secondary.store_in_database"
+	keyPreserve          = "secondary.preserve_in_database"
+	keyDisagreement      = "policy.disagreement"
 	keyStalenessBound    = "staleness_bound"
 	keyFeedMode          = "feed.mode"
 	keyFeedPoll          = "feed.poll_interval"
@@ -120,6 +126,11 @@ var settings = []Setting{
 	{Key: keyUserTable, Type: "name", Help: "The user table, as store.session_table."},
 	{Key: keyUserColumns, Type: "field=column,…", Help: "Columns of the user table, as store.session_columns."},
 	{Key: keyUserHide, Type: "column,…", Help: "Columns of the user table that are never read and never returned. All others are returned to workers as attributes."},
+	{Key: keySecondaryURL, Type: "URL", EnvOnly: true, Help: "The issuer's secondaryStorage, a Redis or Valkey: redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss:// for TLS, or unix:///SOCKET. Set: the issuer asks it first, and without secondary.store_in_database sessions are there alone and store.* is not used."},
+	{Key: keySecondaryURLFile, Type: "path", Help: "File that holds secondary.url; the other way to give it."},
+	{Key: keySecondaryPrefix, Type: "text", Default: "better-auth:", Help: "What is in front of the issuer's keys: better-auth: with @better-auth/redis-storage, none with the snippet of its documentation."},
+	{Key: keyInDatabase, Type: "bool", Default: "false", Help: "The issuer's session.storeSessionInDatabase: rows are kept beside secondary storage, and used where a key is gone."},
+	{Key: keyPreserve, Type: "bool", Default: "false", Help: "The issuer's session.preserveSessionInDatabase: rows outlive their sessions. From version 1.6 on they are a record only; up to 1.4 the issuer uses them again, so that signing out has no effect."},
 	{Key: keyStalenessBound, Type: "duration", Default: "5s", Help: "The longest time for which any answer may be used after the moment it speaks of, whatever is lost, cut, paused or slow. At least 500ms. All replicas of one store need the same; sessiond feed install stores it."},
 	{Key: keyFeedMode, Type: "auto|required|off", Default: "auto", Help: "Whether changes made by others are learnt from the change feed (sessiond feed install). auto: where it is installed; without it cached sessions age out within staleness_bound. required: refuse to start without it."},
 	{Key: keyFeedPoll, Type: "duration", Default: "5ms", Help: "Time between two reads of the change feed while anything is cached or watched. 20ms behind a pooler that forbids prepared statements."},
@@ -144,6 +155,7 @@ var settings = []Setting{
 	{Key: keyUpdateAge, Type: "duration", Default: "24h", Help: "The issuer's session.updateAge."},
 	{Key: keyNoRefresh, Type: "bool", Default: "false", Help: "The issuer's session.disableSessionRefresh."},
 	{Key: keyRefuseBanned, Type: "bool", Default: "false", Help: "Refuse users whose banned column is set and whose banExpires has not passed. Stricter than the issuer."},
+	{Key: keyDisagreement, Type: "parity|strict", Default: "parity", Help: "What counts where secondary storage and the database disagree. parity: decide as the issuer, for whom a key alone is enough. strict: only what the issuer and the row both accept; every call reads both."},
 	{Key: keySoftDelete, Type: "column", Help: "Refuse users whose row has this column set (not NULL; for a boolean, true). Stricter than the issuer."},
 	{Key: keyMaxLifetime, Type: "duration", Default: "0", Help: "Refuse sessions older than this, counted from createdAt. 0: no cap. Stricter than the issuer."},
 	{Key: keyMaxIdle, Type: "duration", Default: "0", Help: "Refuse sessions the issuer has not refreshed for this long, counted from updatedAt. 0: no cap. Stricter than the issuer."},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -24,16 +25,16 @@ type suite struct {
 
 // dataset is one version of Better Auth under one configuration on one database.
 type dataset struct {
-	ID                string                                        `json:"id"`
-	BetterAuthVersion string                                        `json:"betterAuthVersion"`
-	Backend           string                                        `json:"backend"`
-	Options           options                                       `json:"options"`
-	Secret            string                                        `json:"secret"`
-	Secrets           []struct{ Value string }                      `json:"secrets"`
-	CookieNames       struct{ SessionToken string }                 `json:"cookieNames"`
-	Files             struct{ Postgres, SQLite, SQLiteFile string } `json:"files"`
-	Tables            map[string]table                              `json:"tables"`
-	SecondaryStorage  *json.RawMessage                              `json:"secondaryStorage"`
+	ID                string                                               `json:"id"`
+	BetterAuthVersion string                                               `json:"betterAuthVersion"`
+	Backend           string                                               `json:"backend"`
+	Options           options                                              `json:"options"`
+	Secret            string                                               `json:"secret"`
+	Secrets           []struct{ Value string }                             `json:"secrets"`
+	CookieNames       struct{ SessionToken string }                        `json:"cookieNames"`
+	Files             struct{ Postgres, SQLite, SQLiteFile, Redis string } `json:"files"`
+	Tables            map[string]table                                     `json:"tables"`
+	SecondaryStorage  *secondaryStorage                                    `json:"secondaryStorage"`
 }
 
 type table struct {
@@ -68,6 +69,22 @@ type modelOptions struct {
 	ExpiresIn   *float64
 	UpdateAge   *float64
 	CookieCache struct{ Strategy string }
+}
+
+// secondaryStorage says how the issuer used its Redis.
+type secondaryStorage struct {
+	KeyPrefix                 string
+	StoreSessionInDatabase    bool
+	PreserveSessionInDatabase bool
+}
+
+// settings are what a user configures of it.
+func (s *secondaryStorage) settings() map[string]string {
+	return map[string]string{
+		"secondary.key_prefix":           s.KeyPrefix,
+		"secondary.store_in_database":    strconv.FormatBool(s.StoreSessionInDatabase),
+		"secondary.preserve_in_database": strconv.FormatBool(s.PreserveSessionInDatabase),
+	}
 }
 
 // vector is one request and Better Auth's answer to it.

@@ -2,6 +2,7 @@ package vectors_test
 
 import (
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -9,9 +10,11 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/redis/rueidis"
 	_ "modernc.org/sqlite" // dumps are loaded with the driver itself
 
 	"github.com/sessiond/sessiond/server/internal/pgtest"
+	"github.com/sessiond/sessiond/server/internal/redistest"
 )
 
 // restore loads a dump into an empty database and returns where it is: a DSN, or
@@ -59,4 +62,30 @@ func restoreSQLite(t *testing.T, dump string) (path string, err error) {
 		return "", fmt.Errorf("restore: %w", err)
 	}
 	return path, nil
+}
+
+// restoreRedis loads a dump's keys into a server of its own and returns its URL. No
+// key is given the time that it had to live when it was recorded.
+func restoreRedis(t *testing.T, s *suite, d dataset) (url string, err error) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(s.dir, d.Files.Redis))
+	if err != nil {
+		return "", err
+	}
+	var dump struct{ Keys []struct{ Key, Value string } }
+	if err := json.Unmarshal(content, &dump); err != nil {
+		return "", err
+	}
+	server := redistest.Start(t)
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{server.Address}, DisableCache: true, ForceSingleClient: true})
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	for _, k := range dump.Keys {
+		if err := client.Do(t.Context(), client.B().Set().Key(k.Key).Value(k.Value).Build()).Error(); err != nil {
+			return "", err
+		}
+	}
+	return server.URL(), nil
 }

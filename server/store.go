@@ -1,0 +1,72 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/sessiond/sessiond/server/internal/store"
+	"github.com/sessiond/sessiond/server/internal/store/postgres"
+	"github.com/sessiond/sessiond/server/internal/store/redis"
+	"github.com/sessiond/sessiond/server/internal/store/secondary"
+	"github.com/sessiond/sessiond/server/internal/store/sqlite"
+	"github.com/sessiond/sessiond/sessioncookie"
+)
+
+// OpenStore opens the configured store. It is shared with explain, so that what
+// explain reads is what serve reads.
+func OpenStore(ctx context.Context, cfg StoreConfig) (store.Store, error) {
+	if cfg.Secondary == nil {
+		return openDatabase(ctx, cfg)
+	}
+	first, err := redis.Open(ctx, cfg.redis())
+	if err != nil {
+		return nil, err // not a nil pointer in an interface
+	}
+	if !cfg.Secondary.InDatabase {
+		return first, nil
+	}
+	rows, err := openDatabase(ctx, cfg)
+	if err != nil {
+		return nil, errors.Join(err, first.Close())
+	}
+	c := secondary.Config{First: first, Rows: rows, Rule: secondary.Parity}
+	if cfg.Secondary.Strict {
+		c.Rule = secondary.Strict
+	}
+	c.Preserved = cfg.Secondary.Preserve && cfg.Secondary.since(sessioncookie.V1_6)
+	return secondary.New(c), nil
+}
+
+func openDatabase(ctx context.Context, cfg StoreConfig) (store.Store, error) {
+	switch cfg.Driver {
+	case DriverSQLite:
+		return sqlite.Open(ctx, cfg.sqlite())
+	case DriverPostgres:
+		return postgres.Open(ctx, cfg.postgres())
+	default:
+		return nil, fmt.Errorf("store.driver: %q is not a driver: use %s or %s", cfg.Driver, DriverSQLite, DriverPostgres)
+	}
+}
+
+func (c StoreConfig) sqlite() sqlite.Config {
+	return sqlite.Config{Path: c.Path, Create: c.Create, Schema: c.Schema}
+}
+
+func (c StoreConfig) postgres() postgres.Config {
+	return postgres.Config{DSN: c.DSN, Schema: c.Schema, Zone: c.Zone, MaxConns: c.MaxConns}
+}
+
+func (c StoreConfig) redis() redis.Config {
+	return redis.Config{
+		URL: c.Secondary.URL, Prefix: c.Secondary.Prefix,
+		RevokedMarks:    c.Secondary.since(sessioncookie.V1_7),
+		SoftDeleteField: c.Schema.SoftDeleteColumn,
+		HideSession:     c.Schema.Session.Hide, HideUser: c.Schema.User.Hide,
+	}
+}
+
+// since reports whether the issuer is of a version or newer. Zero is the current one.
+func (c *SecondaryConfig) since(v sessioncookie.Version) bool {
+	return c.Version == 0 || c.Version >= v
+}
