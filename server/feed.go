@@ -7,6 +7,8 @@ import (
 
 	"github.com/sessiond/sessiond/server/internal/feed"
 	"github.com/sessiond/sessiond/server/internal/store/postgres"
+	"github.com/sessiond/sessiond/server/internal/store/redis"
+	"github.com/sessiond/sessiond/server/internal/store/secondary"
 	"github.com/sessiond/sessiond/server/internal/store/sqlite"
 )
 
@@ -24,6 +26,24 @@ type FeedInstall struct {
 // openSource opens the change feed of a store. The error wraps
 // [feed.ErrNotInstalled] where there is none.
 func openSource(ctx context.Context, cfg StoreConfig, bound time.Duration) (feed.Source, error) {
+	if cfg.Secondary == nil {
+		return openRowsSource(ctx, cfg, bound)
+	}
+	keys, err := redis.OpenFeed(cfg.redis(), cfg.Secondary.ExpiresIn)
+	if err != nil {
+		return nil, err // not a nil pointer in an interface
+	}
+	if !cfg.Secondary.InDatabase {
+		return keys, nil
+	}
+	rows, err := openRowsSource(ctx, cfg, bound)
+	if err != nil {
+		return nil, errors.Join(err, keys.Close())
+	}
+	return secondary.NewFeed(keys, rows, cfg.Secondary.Preserve), nil
+}
+
+func openRowsSource(ctx context.Context, cfg StoreConfig, bound time.Duration) (feed.Source, error) {
 	if cfg.Driver == DriverPostgres {
 		source, err := postgres.OpenFeed(ctx, cfg.postgres())
 		if err != nil {
@@ -53,6 +73,9 @@ func openSource(ctx context.Context, cfg StoreConfig, bound time.Duration) (feed
 // PlanFeedInstall returns what ApplyFeedPlan has to run to install the change feed
 // or bring it up to date. It changes nothing.
 func PlanFeedInstall(ctx context.Context, cfg StoreConfig, o FeedInstall) (*feed.Plan, error) {
+	if cfg.keysOnly() {
+		return &feed.Plan{Notes: []string{"nothing has to be installed: the first authority that starts makes the feed in redis"}}, nil
+	}
 	if cfg.Driver == DriverPostgres {
 		return postgres.PlanInstall(ctx, cfg.postgres(), postgres.InstallOptions{Bound: o.Bound, WithoutTriggers: o.WithoutTriggers, Role: o.Role})
 	}
@@ -64,6 +87,9 @@ func PlanFeedInstall(ctx context.Context, cfg StoreConfig, o FeedInstall) (*feed
 
 // PlanFeedRemove returns what ApplyFeedPlan has to run to remove it.
 func PlanFeedRemove(ctx context.Context, cfg StoreConfig) (*feed.Plan, error) {
+	if cfg.keysOnly() {
+		return &feed.Plan{Statements: redis.RemoveCommands(cfg.redis())}, nil
+	}
 	if cfg.Driver == DriverPostgres {
 		return postgres.PlanRemove(ctx, cfg.postgres())
 	}
@@ -72,6 +98,9 @@ func PlanFeedRemove(ctx context.Context, cfg StoreConfig) (*feed.Plan, error) {
 
 // ApplyFeedPlan runs the statements of a plan in one transaction.
 func ApplyFeedPlan(ctx context.Context, cfg StoreConfig, statements []string) error {
+	if cfg.keysOnly() {
+		return redis.Remove(ctx, cfg.redis())
+	}
 	if cfg.Driver == DriverPostgres {
 		return postgres.Apply(ctx, cfg.postgres(), statements)
 	}
@@ -80,8 +109,14 @@ func ApplyFeedPlan(ctx context.Context, cfg StoreConfig, statements []string) er
 
 // InspectFeed says what is installed and what is wrong with it.
 func InspectFeed(ctx context.Context, cfg StoreConfig) (*feed.Report, error) {
+	if cfg.keysOnly() {
+		return redis.Inspect(ctx, cfg.redis())
+	}
 	if cfg.Driver == DriverPostgres {
 		return postgres.Inspect(ctx, cfg.postgres())
 	}
 	return sqlite.Inspect(ctx, cfg.sqlite())
 }
+
+// keysOnly reports whether sessions are in secondary storage alone.
+func (c StoreConfig) keysOnly() bool { return c.Secondary != nil && !c.Secondary.InDatabase }

@@ -138,6 +138,9 @@ type Target struct {
 	Session string
 	// Except is the id of the one session of the user that stays; only with User alone.
 	Except string
+	// Keep ends rows rather than deletes them, as the issuer does where rows outlive
+	// their sessions: expiresAt becomes now.
+	Keep bool
 }
 
 // Revoked is the outcome of a Revoke's transaction.

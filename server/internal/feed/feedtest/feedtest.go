@@ -256,12 +256,23 @@ func testRegistry(t *testing.T, s Subject) {
 		t.Fatalf("%+v, %v", registry, err)
 	}
 	token, _ := s.SignIn("ann")
-	s.SignOut(token)
+	revoked, err := s.Source.Revoke(t.Context(), feed.Target{Token: token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	knows := func(want bool) {
+		t.Helper()
+		registry, err := s.Source.Replicas(t.Context(), reg.ID, 1)
+		at := slices.IndexFunc(registry.Replicas, func(r feed.Replica) bool { return r.ID == other.ID })
+		if err != nil || at < 0 {
+			t.Fatalf("%+v, %v", registry, err)
+		}
+		covers(t, s.Source, registry.Replicas[at].Done, registry.Replicas[at].DoneEra, revoked.Revision, want)
+	}
+	knows(false)
 	done := poll(t, s.Other, other.Position).Position
 	beat(t, s.Other, other, 2, done, done)
-	if registry, err = s.Source.Replicas(t.Context(), reg.ID, 1); err != nil || !slices.Contains(registry.Replicas, feed.Replica{ID: other.ID, Beat: 2, Done: done, DoneEra: other.Era}) {
-		t.Errorf("the beat is not in %+v, %v", registry, err)
-	}
+	knows(true)
 	if gone, err := s.Source.Exclude(t.Context(), other.ID, 1); err != nil || gone {
 		t.Errorf("excluded at a beat that is past: %t, %v", gone, err)
 	}

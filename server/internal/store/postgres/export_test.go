@@ -20,7 +20,7 @@ func (f *Feed) Saw(era store.Era, system string) { f.saw(era, system) }
 // RevokeSQL are the statements of Revoke: by token, by session, by user.
 func (f *Feed) RevokeSQL() [3]string {
 	r := f.statements.revoke
-	return [3]string{r.byToken, r.bySession, r.byUser}
+	return [3]string{r.deleting.byToken, r.deleting.bySession, r.deleting.byUser}
 }
 
 // BreakLine ends the connection for beats and polls.

@@ -63,14 +63,14 @@ func OpenFeed(ctx context.Context, c Config) (*Feed, error) {
 		f.close()
 		return nil, f.server.unavailable(err)
 	}
-	if err := f.prepare(ctx, c.Schema); err != nil {
+	if err := f.prepare(ctx, c); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
 // prepare finds the tables, looks at what is installed and writes the statements.
-func (f *Feed) prepare(ctx context.Context, override store.Schema) error {
+func (f *Feed) prepare(ctx context.Context, cfg Config) error {
 	var (
 		c                 *catalog
 		standby, readable bool
@@ -99,7 +99,7 @@ func (f *Feed) prepare(ctx context.Context, override store.Schema) error {
 	if err := f.checkVersion(version); err != nil {
 		return err
 	}
-	m, err := schema.Discover(c.Catalog, override)
+	m, err := schema.Discover(c.Catalog, cfg.Schema)
 	if err != nil {
 		return fmt.Errorf("database %s: %w", f.server, err)
 	}
@@ -111,7 +111,7 @@ func (f *Feed) prepare(ctx context.Context, override store.Schema) error {
 		register: registerSQL(system),
 		beat:     beatSQL(system),
 		revision: revisionSQL(system),
-		revoke:   newRevokeStatements(c, m, system),
+		revoke:   newRevokeStatements(c, m, system, cfg.Zone),
 	}
 	return nil
 }

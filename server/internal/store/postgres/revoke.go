@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -14,9 +15,38 @@ import (
 // revokeStatements delete sessions as the issuer does and write an urgent event, be
 // there a row or not (V1), in one statement. An answer that was not received is the
 // only doubt that can be left.
-type revokeStatements struct{ byToken, bySession, byUser string }
+type revokeStatements struct {
+	deleting, ending removal
+}
 
-func newRevokeStatements(c *catalog, m *schema.Mapping, system string) revokeStatements {
+// removal are the statements of one way to end rows.
+type removal struct{ byToken, bySession, byUser string }
+
+// newRevokeStatements: zone is that of columns without one.
+func newRevokeStatements(c *catalog, m *schema.Mapping, system string, zone *time.Location) revokeStatements {
+	table, expires := m.Session.SQL(), m.Session.Fields["expiresAt"].Name
+	now := "date_trunc('milliseconds', clock_timestamp())"
+	if c.typeOf(m.Session, expires).name == "timestamp without time zone" {
+		now += " AT TIME ZONE " + literal(zoneName(zone))
+	}
+	// Rows that are over already stay as they are, as the issuer leaves them.
+	set := fmt.Sprintf("UPDATE %s AS s SET %s = %s, %s = %s WHERE s.%s > %s AND ", table,
+		schema.Quote(expires), now, schema.Quote(m.Session.Fields["updatedAt"].Name), now, schema.Quote(expires), now)
+	return revokeStatements{
+		deleting: newRemoval(c, m, system, "DELETE FROM "+table+" AS s WHERE "),
+		ending:   newRemoval(c, m, system, set),
+	}
+}
+
+func zoneName(zone *time.Location) string {
+	if zone == nil {
+		return "UTC"
+	}
+	return zone.String()
+}
+
+// newRemoval: end is the beginning of the statement that ends rows, up to its condition.
+func newRemoval(c *catalog, m *schema.Mapping, system, end string) removal {
 	column := func(field string) string { return "s." + schema.Quote(m.Session.Fields[field].Name) }
 	is := func(field string, parameter int) string {
 		return equals(column(field), c.typeOf(m.Session, m.Session.Fields[field].Name), parameter)
@@ -25,15 +55,15 @@ func newRevokeStatements(c *catalog, m *schema.Mapping, system string) revokeSta
 	digest := `sha256(convert_to(` + column("token") + `::text, 'UTF8'))`
 	statement := func(where, event string) string {
 		return fmt.Sprintf(`WITH gone AS (
-  DELETE FROM %s AS s WHERE %s
+  %s%s
   RETURNING %s AS key, %s::text AS usr),
 told AS (
   INSERT INTO sessiond.event(kind, key, usr, urgent) %s
   RETURNING xid, key, %s AS durable)
 SELECT %s, %s, told.xid::text, told.key, told.durable, (SELECT count(*) FROM gone)
-FROM told`, m.Session.SQL(), where, digest, column("userId"), event, durableSQL, originSQL, system)
+FROM told`, end, where, digest, column("userId"), event, durableSQL, originSQL, system)
 	}
-	return revokeStatements{
+	return removal{
 		// $1 the token, $2 its digest.
 		byToken: statement(is("token", 1),
 			`SELECT 'k'::"char", $2::bytea, (SELECT min(usr) FROM gone), true`),
@@ -116,6 +146,10 @@ var errTarget = errors.New("name a token, a user and a session, or a user")
 // choose picks the statement of a target. Text that the database cannot hold names
 // nobody, and is not sent.
 func (s revokeStatements) choose(t feed.Target) (string, []any, error) {
+	end := s.deleting
+	if t.Keep {
+		end = s.ending
+	}
 	param := func(text string) any {
 		if !schema.Storable(text) {
 			return nil
@@ -125,11 +159,11 @@ func (s revokeStatements) choose(t feed.Target) (string, []any, error) {
 	switch {
 	case t.Token != "" && t.User == "" && t.Session == "" && t.Except == "":
 		key := feed.KeyOf(t.Token)
-		return s.byToken, []any{param(t.Token), key[:]}, nil
+		return end.byToken, []any{param(t.Token), key[:]}, nil
 	case t.Token == "" && t.User != "" && t.Session != "" && t.Except == "" && schema.Storable(t.User):
-		return s.bySession, []any{t.User, param(t.Session)}, nil
+		return end.bySession, []any{t.User, param(t.Session)}, nil
 	case t.Token == "" && t.User != "" && (t.Session == "" || t.Except == ""):
-		return s.byUser, []any{param(t.User), param(t.Except)}, nil
+		return end.byUser, []any{param(t.User), param(t.Except)}, nil
 	}
 	return "", nil, errTarget
 }

@@ -48,10 +48,9 @@ func OpenFeed(c Config, expiresIn time.Duration) (*Feed, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := feedPrefix + "{" + c.Prefix + "}"
 	return &Feed{
 		cfg: c, client: client, lease: max(expiresIn, 24*time.Hour),
-		keys:    []string{base, base + ":events"},
+		keys:    keysOf(c),
 		tracker: tracker{client: client, prefix: c.Prefix, marks: c.RevokedMarks, own: feedPrefix, location: location},
 	}, nil
 }
@@ -91,37 +90,56 @@ func eval(b rueidis.Builder, script string, keys []string, args ...string) rueid
 
 // Register implements [feed.Source]. Where there is no feed yet, it makes one.
 func (f *Feed) Register(ctx context.Context, bound time.Duration) (feed.Registration, error) {
-	if f.closed.Load() {
-		return feed.Registration{}, errClosed
-	}
-	f.tracker.drop() // a new position begins with a connection of its own (F6)
-	if err := f.tracker.connect(ctx); err != nil {
-		return feed.Registration{}, f.failed(ctx, err)
-	}
 	id, ms := rand.Text(), strconv.FormatInt(bound.Milliseconds(), 10)
+	news, installed, err := f.begin(ctx, id, ms)
+	if err != nil {
+		return feed.Registration{}, err
+	}
+	if installed != ms {
+		return feed.Registration{}, fmt.Errorf("%w: it is %s ms in redis, staleness_bound is %v: set the same for all replicas, or stop all and run sessiond feed remove", feed.ErrBound, installed, bound)
+	}
+	return feed.Registration{ID: id, News: news}, nil
+}
+
+// Begin takes a new position without a place in the registry, for a feed of rows
+// beside this one that has the registry.
+func (f *Feed) Begin(ctx context.Context) (feed.News, error) {
+	news, _, err := f.begin(ctx, "", "0")
+	return news, err
+}
+
+// begin takes a new position, with a connection of its own (F6).
+func (f *Feed) begin(ctx context.Context, id, ms string) (news feed.News, installed string, _ error) {
+	if f.closed.Load() {
+		return feed.News{}, "", errClosed
+	}
+	f.tracker.drop()
+	if err := f.tracker.connect(ctx); err != nil {
+		return feed.News{}, "", f.failed(ctx, err)
+	}
 	generation, number := f.tracker.now()
 	replid, answer, err := f.tracker.ask(ctx, func(c rueidis.DedicatedClient) rueidis.Completed {
 		return eval(c.B(), registerScript, f.keys, id, ms, rand.Text())
 	})
 	if err != nil {
-		return feed.Registration{}, f.failed(ctx, err)
+		return feed.News{}, "", f.failed(ctx, err)
 	}
 	texts, err := answer.AsStrSlice()
 	if err != nil || len(texts) != 3 {
-		return feed.Registration{}, f.failed(ctx, errors.Join(errForm, err))
-	}
-	if texts[2] != ms {
-		return feed.Registration{}, fmt.Errorf("%w: it is %s ms in redis, staleness_bound is %v: set the same for all replicas, or stop all and run sessiond feed remove", feed.ErrBound, texts[2], bound)
+		return feed.News{}, "", f.failed(ctx, errors.Join(errForm, err))
 	}
 	revision, err := strconv.ParseInt(texts[1], 10, 64)
 	if err != nil {
-		return feed.Registration{}, f.failed(ctx, err)
+		return feed.News{}, "", f.failed(ctx, err)
 	}
-	return feed.Registration{ID: id, News: feed.News{
+	return feed.News{
 		Era: eraIn(replid, texts[0]), Position: feed.Position(place{revision, generation, number}.String()),
-		Coverage: feed.CoverageFull, Objects: "CLIENT TRACKING " + f.cfg.Prefix,
-	}}, nil
+		Coverage: feed.CoverageFull, Objects: f.objects(),
+	}, texts[2], nil
 }
+
+// objects names what tells of changes.
+func (f *Feed) objects() string { return "CLIENT TRACKING " + f.cfg.Prefix }
 
 // eraIn joins what names a life: of the server, and of the feed's keys.
 func eraIn(replid store.Era, life string) store.Era {
@@ -152,8 +170,17 @@ func (f *Feed) Beat(ctx context.Context, b feed.Beat) (feed.News, error) {
 		return feed.News{}, err
 	}
 	f.tracker.forget(written.generation, written.number)
-	news.Coverage, news.Objects = feed.CoverageFull, "CLIENT TRACKING "+f.cfg.Prefix
+	news.Coverage, news.Objects = feed.CoverageFull, f.objects()
 	return news, nil
+}
+
+// Forget drops what only positions before one would read.
+func (f *Feed) Forget(before feed.Position) error {
+	p, err := parsePlace(before)
+	if err == nil {
+		f.tracker.forget(p.generation, p.number)
+	}
+	return err
 }
 
 // errForm means that the server answered something else than the scripts return.

@@ -212,7 +212,8 @@ func (s *Store) get(ctx context.Context, era store.Era, keys []string) ([]*strin
 	if err != nil {
 		return nil, s.failed(ctx, err)
 	}
-	if got == "" || era != "" && got != era {
+	// The life of the feed's keys, after the dot, is the feed's business.
+	if want, _, _ := strings.Cut(string(era), "."); got == "" || want != "" && got != store.Era(want) {
 		return nil, &store.EraError{Got: got}
 	}
 	messages, err := answer.ToArray()

@@ -24,8 +24,18 @@ var errBusy = errors.New("the user's list of sessions changed under every attemp
 // it writes the mark that refuses older ones (Better Auth 1.7 on). Sessions that are
 // not in the list are not found, as the issuer does not find them.
 func (f *Feed) Revoke(ctx context.Context, target feed.Target) (feed.Revoked, error) {
+	return f.end(ctx, target, true)
+}
+
+// End deletes as Revoke does and tells nobody: for sessions with rows beside them,
+// whose feed tells of it when they are gone too (S3).
+func (f *Feed) End(ctx context.Context, target feed.Target) (feed.Revoked, error) {
+	return f.end(ctx, target, false)
+}
+
+func (f *Feed) end(ctx context.Context, target feed.Target, tell bool) (feed.Revoked, error) {
 	for range maxRetries {
-		revoked, done, err := f.revoke(ctx, target)
+		revoked, done, err := f.revoke(ctx, target, tell)
 		if err != nil || done {
 			return revoked, err
 		}
@@ -42,7 +52,7 @@ type ending struct {
 	hasKey bool
 }
 
-func (f *Feed) revoke(ctx context.Context, target feed.Target) (_ feed.Revoked, done bool, _ error) {
+func (f *Feed) revoke(ctx context.Context, target feed.Target, tell bool) (_ feed.Revoked, done bool, _ error) {
 	e, err := f.find(ctx, target)
 	if err != nil {
 		return feed.Revoked{}, false, err
@@ -62,7 +72,11 @@ func (f *Feed) revoke(ctx context.Context, target feed.Target) (_ feed.Revoked, 
 	for _, t := range e.tokens {
 		keys = append(keys, f.cfg.Prefix+t)
 	}
-	replid, answer, err := f.do(ctx, eval(f.client.B(), revokeScript, keys, formatEvent(e.key, e.hasKey, e.user),
+	event := ""
+	if tell {
+		event = formatEvent(e.key, e.hasKey, e.user)
+	}
+	replid, answer, err := f.do(ctx, eval(f.client.B(), revokeScript, keys, event,
 		e.list, list, strconv.FormatInt(seconds, 10), strconv.FormatInt(now, 10), strconv.FormatInt(mark, 10)))
 	if err != nil {
 		if ctx.Err() != nil || !errors.Is(err, errRefused) {

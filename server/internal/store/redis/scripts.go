@@ -5,15 +5,15 @@ package redis
 // sorted set with the events of sessiond's own revocations, by revision. Each script
 // is one step for everybody. KEYS[1] is the hash, KEYS[2] the set.
 const (
-	// registerScript: ARGV id, bound in ms, a name for a new life.
-	// It returns the life, the revision and the bound that is installed.
+	// registerScript: ARGV id, bound in ms, a name for a new life. Without an id it
+	// takes no place. It returns the life, the revision and the bound that is installed.
 	registerScript = `
 if not redis.call('HGET', KEYS[1], 'life') then
   redis.call('DEL', KEYS[1], KEYS[2])
   redis.call('HSET', KEYS[1], 'life', ARGV[3], 'bound', ARGV[2], 'rev', '0')
 end
 local life, rev, bound = unpack(redis.call('HMGET', KEYS[1], 'life', 'rev', 'bound'))
-if bound == ARGV[2] then
+if bound == ARGV[2] and ARGV[1] ~= '' then
   redis.call('HSET', KEYS[1], 'replica:' .. ARGV[1], '1 ' .. rev .. '.0.0 ' .. rev .. '.0.0 -')
 end
 return {life, rev, bound}`
@@ -62,7 +62,7 @@ if not life then return {'', '0'} end
 return {life, tostring(redis.call('HINCRBY', KEYS[1], 'rev', 1))}`
 
 	// revokeScript: KEYS[3] the user's list of sessions, KEYS[4] the mark of his
-	// revoked sessions, KEYS[5…] sessions. ARGV: the event without its revision; the
+	// revoked sessions, KEYS[5…] sessions. ARGV: the event without its revision, empty for none; the
 	// list as it was read and as it is to be, its seconds; the mark in ms and its
 	// seconds, 0 for none. It returns no life where the list has changed meanwhile.
 	revokeScript = `
@@ -79,6 +79,6 @@ if ARGV[3] ~= ARGV[2] then
   if ARGV[3] == '' then redis.call('DEL', KEYS[3]) else redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[4]) end
 end
 local rev = redis.call('HINCRBY', KEYS[1], 'rev', 1)
-redis.call('ZADD', KEYS[2], rev, rev .. ' ' .. ARGV[1])
+if ARGV[1] ~= '' then redis.call('ZADD', KEYS[2], rev, rev .. ' ' .. ARGV[1]) end
 return {life, tostring(rev), tostring(ended)}`
 )

@@ -338,7 +338,11 @@ func (f *Feed) Revoke(ctx context.Context, t feed.Target) (feed.Revoked, error) 
 		}
 		defer conn.Close()
 		return inTransaction(ctx, conn, func() error {
-			result, err := conn.ExecContext(ctx, "DELETE FROM "+table+" WHERE "+where, args...)
+			end := "DELETE FROM " + table + " WHERE "
+			if t.Keep {
+				end = f.endSQL()
+			}
+			result, err := conn.ExecContext(ctx, end+where, args...)
 			if err != nil {
 				return err
 			}
@@ -364,6 +368,17 @@ func (f *Feed) Revoke(ctx context.Context, t feed.Target) (feed.Revoked, error) 
 		out.Key = feed.KeyOf(t.Token)
 	}
 	return out, nil
+}
+
+// endSQL ends rows that are not over yet, as the issuer does where they outlive their
+// sessions: expiresAt becomes now, in the form that the column has.
+func (f *Feed) endSQL() string {
+	expires, updated := schema.Quote(f.mapping.Session.Fields["expiresAt"].Name), schema.Quote(f.mapping.Session.Fields["updatedAt"].Name)
+	const ms = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+	now := func(column string) string {
+		return fmt.Sprintf("CASE WHEN typeof(%[1]s) <> 'integer' THEN strftime('%%Y-%%m-%%dT%%H:%%M:%%fZ', 'now') WHEN %[1]s < 100000000000 THEN %[2]s / 1000 ELSE %[2]s END", column, ms)
+	}
+	return fmt.Sprintf("UPDATE %s SET %s = %s, %s = %s WHERE %s > %s AND ", f.mapping.Session.SQL(), expires, now(expires), updated, now(updated), expires, now(expires))
 }
 
 // A revision is LIFE,ID: all events up to one.
