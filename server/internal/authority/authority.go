@@ -35,6 +35,8 @@ type Config struct {
 	// DontRemember is the name of the issuer's dont_remember cookie: sessions
 	// signed in with it are never refreshed. Empty: none.
 	DontRemember string
+	// TokenForm is the form in which the store holds tokens; empty: TokenPlain.
+	TokenForm TokenForm
 	// Policy holds the rules of the decision.
 	Policy Policy
 	// StalenessBound is the longest time for which an answer may be used.
@@ -317,8 +319,8 @@ func (a *Authority) Find(now time.Time, c Credential) (string, Reason) {
 	return reading.Token, reason
 }
 
-// read finds and verifies the credential. It is the one place where credentials
-// are read; Explain calls it too.
+// read finds and verifies the credential, and returns its token as the store holds
+// it. It is the one place where credentials are read; Explain calls it too.
 func (a *Authority) read(c Credential, now time.Time) (sessioncookie.Reading, Reason) {
 	var reading sessioncookie.Reading
 	switch c.Form {
@@ -335,6 +337,7 @@ func (a *Authority) read(c Credential, now time.Time) (sessioncookie.Reading, Re
 	if a.sessionData != nil && c.Form == FormHeaders && a.sessionData.Rejects(c.Cookie, now) {
 		return reading, ReasonSessionDataRejected
 	}
+	reading.Token = a.cfg.TokenForm.Stored(reading.Token)
 	return reading, ReasonNone
 }
 

@@ -279,6 +279,8 @@ func (r *reader) authority() authority.Config {
 			Retired:                r.retired(),
 		},
 		AcceptRetired: r.boolean(keyAcceptRetired),
+		TokenForm: authority.TokenForm(r.choice(keyTokenForm, string(authority.TokenPlain), string(authority.TokenSHA256Hex),
+			string(authority.TokenSHA256Base64), string(authority.TokenSHA256Base64URL))),
 		Policy: authority.Policy{
 			RefuseBanned:  r.boolean(keyRefuseBanned),
 			RefuseDeleted: r.text(keySoftDelete) != "",

@@ -55,6 +55,7 @@ const (
 	keyStoreDSNFile      = "store.dsn_file"
 	keyStoreTimeZone     = "store.time_zone"
 	keyStoreMaxConns     = "store.max_conns"
+	keyTokenForm         = "store.token_form"
 	keySessionTable      = "store.session_table"
 	keySessionColumns    = "store.session_columns"
 	keySessionHide       = "store.session_hide"
@@ -120,6 +121,7 @@ var settings = []Setting{
 	{Key: keyStoreDSNFile, Type: "path", Help: "File that holds store.dsn; the other way to give it."},
 	{Key: keyStoreTimeZone, Type: "IANA zone", Default: "UTC", Help: "Zone of Postgres columns of type timestamp without time zone. Better Auth 1.2 writes its process's local time; Drizzle's timestamp() writes UTC."},
 	{Key: keyStoreMaxConns, Type: "int", Default: "0", Help: "Most connections of the Postgres pool. 0: the larger of 4 and the number of CPUs."},
+	{Key: keyTokenForm, Type: "plain|sha256-hex|sha256-base64|sha256-base64url", Default: "plain", Help: "How tokens are kept, in rows and in keys of secondary storage. Better Auth keeps them plain; some adapters keep their SHA-256."},
 	{Key: keySessionTable, Type: "name", Help: "The session table, with its schema if not on the search path. Empty: discovered."},
 	{Key: keySessionColumns, Type: "field=column,…", Help: "Columns of the session table by Better Auth field (token=session_key). Fields not named are discovered; an additional column named here is returned under the field's name."},
 	{Key: keySessionHide, Type: "column,…", Help: "Columns of the session table that are never read and never returned."},
