@@ -77,6 +77,14 @@ type StoreConfig struct {
 	Secondary *SecondaryConfig
 }
 
+// What counts where secondary storage and rows disagree.
+const (
+	// DisagreementParity decides as the issuer.
+	DisagreementParity = "parity"
+	// DisagreementStrict accepts only what the issuer and the row both accept.
+	DisagreementStrict = "strict"
+)
+
 // SecondaryConfig says how the issuer uses its secondary storage.
 type SecondaryConfig struct {
 	// URL is the Redis or Valkey. It may hold a password: never log it.

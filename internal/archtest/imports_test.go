@@ -29,11 +29,12 @@ const (
 	toml       = "github.com/BurntSushi/toml"
 	pgx        = "github.com/jackc/pgx/v5"
 	sqlite     = "modernc.org/sqlite"
+	rueidis    = "github.com/redis/rueidis"
 	prometheus = "github.com/prometheus/client_golang"
 )
 
 var (
-	anySQL    = []string{"database/sql", pgx, sqlite}
+	anySQL    = []string{"database/sql", pgx, sqlite, rueidis}
 	transport = []string{goGRPC, "net/http"}
 	// heavy is what no worker may come to link.
 	heavy = slices.Concat([]string{module + "/server", prometheus, toml}, anySQL)
@@ -80,17 +81,24 @@ var rules = map[string]rule{
 
 	// Where sessions are kept: one driver each, and none knows another.
 	"server/internal/store":        {never: slices.Concat(transport, anySQL)},
-	"server/internal/store/schema": {local: []string{"server/internal/store"}, never: slices.Concat(transport, []string{pgx, sqlite})},
+	"server/internal/store/schema": {local: []string{"server/internal/store"}, never: slices.Concat(transport, []string{pgx, sqlite, rueidis})},
 	"server/internal/store/postgres": {
 		local:   []string{"server/internal/feed", "server/internal/store", "server/internal/store/schema"},
 		modules: []string{pgx},
-		never:   []string{goGRPC, sqlite},
+		never:   []string{goGRPC, sqlite, rueidis},
 	},
 	"server/internal/store/sqlite": {
 		local:   []string{"server/internal/feed", "server/internal/store", "server/internal/store/schema"},
 		modules: []string{sqlite},
-		never:   []string{goGRPC, pgx},
+		never:   []string{goGRPC, pgx, rueidis},
 	},
+	"server/internal/store/redis": {
+		local:   []string{"server/internal/feed", "server/internal/store", "server/internal/store/schema"},
+		modules: []string{rueidis},
+		never:   []string{goGRPC, pgx, sqlite},
+	},
+	// Two stores by their interfaces: it knows no driver.
+	"server/internal/store/secondary": {local: []string{"server/internal/feed", "server/internal/store"}, never: slices.Concat(transport, anySQL)},
 
 	// The doors, and what holds the house together.
 	"server/internal/rpc": {
@@ -110,7 +118,7 @@ var rules = map[string]rule{
 		local: []string{
 			"gen/sessiond/v1", "internal/clock", "sessioncookie",
 			"server/internal/authority", "server/internal/feed", "server/internal/replica", "server/internal/rpc", "server/internal/sessiondata",
-			"server/internal/store", "server/internal/store/postgres", "server/internal/store/sqlite",
+			"server/internal/store", "server/internal/store/postgres", "server/internal/store/redis", "server/internal/store/secondary", "server/internal/store/sqlite",
 			"server/internal/telemetry",
 		},
 		modules: []string{goGRPC, prometheus},

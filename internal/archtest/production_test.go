@@ -17,6 +17,7 @@ var testSupport = []string{
 	"server/internal/feed/feedtest",
 	"server/internal/e2e",
 	"server/internal/pgtest",
+	"server/internal/redistest",
 	"server/internal/store/storetest",
 }
 

@@ -17,7 +17,6 @@ import (
 	"github.com/sessiond/sessiond/server/internal/authority"
 	"github.com/sessiond/sessiond/server/internal/sessiondata"
 	"github.com/sessiond/sessiond/server/internal/store"
-	"github.com/sessiond/sessiond/server/internal/store/secondary"
 	"github.com/sessiond/sessiond/sessioncookie"
 )
 
@@ -227,7 +226,7 @@ func (r *reader) store(create bool) (cfg server.StoreConfig, embedded bool) {
 // secondary returns the issuer's secondary storage, nil where it has none.
 func (r *reader) secondary() *server.SecondaryConfig {
 	url := strings.TrimSpace(r.secretText(keySecondaryURL, keySecondaryURLFile))
-	strict := r.choice(keyDisagreement, string(secondary.Parity), string(secondary.Strict)) == string(secondary.Strict)
+	strict := r.choice(keyDisagreement, server.DisagreementParity, server.DisagreementStrict) == server.DisagreementStrict
 	inDatabase, preserve := r.boolean(keyInDatabase), r.boolean(keyPreserve)
 	if url == "" {
 		for key, set := range map[string]bool{keyInDatabase: inDatabase, keyPreserve: preserve, keyDisagreement: strict} {
