@@ -77,16 +77,17 @@ func TestTimelineTellsWhatHappened(t *testing.T) {
 }
 
 func TestChosenFaults(t *testing.T) {
-	if all, not, err := chosenFaults("all"); err != nil || len(all) != len(faults) || len(not) != 1 || !strings.HasPrefix(not[0], "clock-step: not run") {
+	faults := slices.Concat(processFaults, (&postgresStore{}).faults())
+	if all, not, err := chosenFaults("all", faults); err != nil || len(all) != len(faults) || len(not) != 1 || !strings.HasPrefix(not[0], "clock-step: not run") {
 		t.Errorf("all: %d faults, %q, %v", len(all), not, err)
 	}
-	if none, _, err := chosenFaults("none"); err != nil || len(none) != 0 {
+	if none, _, err := chosenFaults("none", faults); err != nil || len(none) != 0 {
 		t.Errorf("none: %d faults, %v", len(none), err)
 	}
-	if some, _, err := chosenFaults("failover,store-cut"); err != nil || len(some) != 2 || some[0].name != "failover" {
+	if some, _, err := chosenFaults("failover,store-cut", faults); err != nil || len(some) != 2 || some[0].name != "failover" {
 		t.Errorf("two: %d faults, %v", len(some), err)
 	}
-	if _, _, err := chosenFaults("failover,flood"); err == nil || !strings.Contains(err.Error(), "flood") {
+	if _, _, err := chosenFaults("failover,flood", faults); err == nil || !strings.Contains(err.Error(), "flood") {
 		t.Errorf("an unknown fault: %v", err)
 	}
 }

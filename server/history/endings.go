@@ -35,123 +35,61 @@ func none(*group) []*session         { return nil }
 // late is how long a commit may be late.
 func (r *run) late() time.Duration { return rand.N(r.Bound) }
 
-const deleteSessions = `DELETE FROM session WHERE id = ANY ($1)`
-
-// endings are all the ways. The first is also the way to end again what the store
-// has brought back.
-var endings = []ending{
-	{
-		name: "sql delete", size: 2, weight: 6, targets: first,
-		do: func(ctx context.Context, r *run, _ *group, targets []*session) error {
-			return r.issuer.exec(ctx, deleteSessions, idsOf(targets))
+// revocations are sessiond's ways, the same over every store. before is the issuer's
+// plain way, after which a revocation finds nothing.
+func revocations(before func(context.Context, *run, []*session) error) []ending {
+	return []ending{
+		{
+			name: "revoke by credential", size: 2, weight: 6, waits: true, targets: first,
+			do: func(ctx context.Context, r *run, _ *group, targets []*session) error {
+				cookie := cookieName + "=" + sessioncookie.Encode(sessioncookie.Sign(targets[0].token, r.secret))
+				return r.revoke(ctx, &sessiondv1.RevokeSessionRequest{Session: &sessiondv1.RevokeSessionRequest_Credential{
+					Credential: &sessiondv1.Credential{Kind: &sessiondv1.Credential_Headers{Headers: &sessiondv1.Headers{Cookie: []byte(cookie)}}},
+				}})
+			},
 		},
-	},
-	{
-		name: "sql delete, asynchronous commit", size: 1, weight: 6, brink: true, targets: all,
-		do: func(ctx context.Context, r *run, _ *group, targets []*session) error {
-			return r.issuer.transaction(ctx, "SET LOCAL synchronous_commit = off", 0, deleteSessions, idsOf(targets))
+		{
+			name: "revoke by ids", size: 2, weight: 6, waits: true, targets: first,
+			do: func(ctx context.Context, r *run, g *group, targets []*session) error {
+				return r.revoke(ctx, &sessiondv1.RevokeSessionRequest{Session: &sessiondv1.RevokeSessionRequest_Ref{
+					Ref: &sessiondv1.SessionRef{UserId: g.user, SessionId: targets[0].id},
+				}})
+			},
 		},
-	},
-	{
-		name: "sql delete, late commit", size: 2, weight: 3, targets: first,
-		do: func(ctx context.Context, r *run, _ *group, targets []*session) error {
-			return r.issuer.transaction(ctx, "", r.late(), deleteSessions, idsOf(targets))
+		{
+			name: "revoke after the issuer", before: 1, size: 1, weight: 3, waits: true, targets: all,
+			do: func(ctx context.Context, r *run, _ *group, targets []*session) error {
+				// The session is gone when the authority looks for it; caches may not know.
+				if err := before(ctx, r, targets); err != nil {
+					return err
+				}
+				cookie := cookieName + "=" + sessioncookie.Encode(sessioncookie.Sign(targets[0].token, r.secret))
+				return r.revoke(ctx, &sessiondv1.RevokeSessionRequest{Session: &sessiondv1.RevokeSessionRequest_Credential{
+					Credential: &sessiondv1.Credential{Kind: &sessiondv1.Credential_Headers{Headers: &sessiondv1.Headers{Cookie: []byte(cookie)}}},
+				}})
+			},
 		},
-	},
-	{
-		name: "sql delete after a savepoint", size: 1, weight: 2, targets: all,
-		do: func(ctx context.Context, r *run, _ *group, targets []*session) error {
-			return r.issuer.transaction(ctx, "SAVEPOINT before", 0, deleteSessions, idsOf(targets))
+		{
+			name: "revoke user", size: 3, weight: 3, waits: true, targets: all,
+			do: func(ctx context.Context, r *run, g *group, _ []*session) error {
+				return r.revokeUser(ctx, &sessiondv1.RevokeUserSessionsRequest{UserId: g.user})
+			},
 		},
-	},
-	{
-		name: "sql delete of many", size: 40, weight: 1, targets: all,
-		do: func(ctx context.Context, r *run, _ *group, targets []*session) error {
-			return r.issuer.exec(ctx, deleteSessions, idsOf(targets))
+		{
+			name: "revoke user but one", size: 3, weight: 3, waits: true, targets: allButLast,
+			do: func(ctx context.Context, r *run, g *group, targets []*session) error {
+				return r.revokeUser(ctx, &sessiondv1.RevokeUserSessionsRequest{UserId: g.user, ExceptSessionId: g.sessions[len(g.sessions)-1].id})
+			},
 		},
-	},
-	{
-		name: "sql expiry", size: 1, weight: 3, targets: all,
-		do: func(ctx context.Context, r *run, _ *group, targets []*session) error {
-			return r.issuer.exec(ctx, `UPDATE session SET "expiresAt" = '2001-01-01' WHERE id = ANY ($1)`, idsOf(targets))
+		{
+			name: "lives on", size: 2, weight: 2, targets: none,
+			do: func(context.Context, *run, *group, []*session) error { return nil },
 		},
-	},
-	{
-		name: "sql other token", size: 1, weight: 2, targets: all,
-		do: func(ctx context.Context, r *run, _ *group, targets []*session) error {
-			return r.issuer.exec(ctx, `UPDATE session SET token = $2 WHERE id = $1`, targets[0].id, sessioncookie.NewToken())
-		},
-	},
-	{
-		name: "sql ban", size: 2, weight: 3, targets: all,
-		do: func(ctx context.Context, r *run, g *group, _ []*session) error {
-			return r.issuer.exec(ctx, `UPDATE "user" SET banned = true WHERE id = $1`, g.user)
-		},
-	},
-	{
-		name: "sql user deleted", size: 2, weight: 3, targets: all,
-		do: func(ctx context.Context, r *run, g *group, _ []*session) error {
-			return r.issuer.exec(ctx, `DELETE FROM "user" WHERE id = $1`, g.user)
-		},
-	},
-	{
-		name: "revoke by credential", size: 2, weight: 6, waits: true, targets: first,
-		do: func(ctx context.Context, r *run, _ *group, targets []*session) error {
-			cookie := cookieName + "=" + sessioncookie.Encode(sessioncookie.Sign(targets[0].token, r.secret))
-			return r.revoke(ctx, &sessiondv1.RevokeSessionRequest{Session: &sessiondv1.RevokeSessionRequest_Credential{
-				Credential: &sessiondv1.Credential{Kind: &sessiondv1.Credential_Headers{Headers: &sessiondv1.Headers{Cookie: []byte(cookie)}}},
-			}})
-		},
-	},
-	{
-		name: "revoke by ids", size: 2, weight: 6, waits: true, targets: first,
-		do: func(ctx context.Context, r *run, g *group, targets []*session) error {
-			return r.revoke(ctx, &sessiondv1.RevokeSessionRequest{Session: &sessiondv1.RevokeSessionRequest_Ref{
-				Ref: &sessiondv1.SessionRef{UserId: g.user, SessionId: targets[0].id},
-			}})
-		},
-	},
-	{
-		name: "revoke after the issuer", before: 1, size: 1, weight: 3, waits: true, targets: all,
-		do: func(ctx context.Context, r *run, _ *group, targets []*session) error {
-			// The row is gone when the authority looks for it; caches may not know.
-			if err := r.issuer.exec(ctx, deleteSessions, idsOf(targets)); err != nil {
-				return err
-			}
-			cookie := cookieName + "=" + sessioncookie.Encode(sessioncookie.Sign(targets[0].token, r.secret))
-			return r.revoke(ctx, &sessiondv1.RevokeSessionRequest{Session: &sessiondv1.RevokeSessionRequest_Credential{
-				Credential: &sessiondv1.Credential{Kind: &sessiondv1.Credential_Headers{Headers: &sessiondv1.Headers{Cookie: []byte(cookie)}}},
-			}})
-		},
-	},
-	{
-		name: "revoke user", size: 3, weight: 3, waits: true, targets: all,
-		do: func(ctx context.Context, r *run, g *group, _ []*session) error {
-			return r.revokeUser(ctx, &sessiondv1.RevokeUserSessionsRequest{UserId: g.user})
-		},
-	},
-	{
-		name: "revoke user but one", size: 3, weight: 3, waits: true, targets: allButLast,
-		do: func(ctx context.Context, r *run, g *group, targets []*session) error {
-			return r.revokeUser(ctx, &sessiondv1.RevokeUserSessionsRequest{UserId: g.user, ExceptSessionId: g.sessions[len(g.sessions)-1].id})
-		},
-	},
-	{
-		name: "lives on", size: 2, weight: 2, targets: none,
-		do: func(context.Context, *run, *group, []*session) error { return nil },
-	},
-}
-
-// crowd is rare: above the limit from which the outbox says "forget all".
-var crowd = ending{
-	name: "sql delete of a crowd", size: 1200, targets: all,
-	do: func(ctx context.Context, r *run, _ *group, targets []*session) error {
-		return r.issuer.exec(ctx, deleteSessions, idsOf(targets))
-	},
+	}
 }
 
 // someEnding chooses by weight.
-func someEnding() ending {
+func someEnding(endings []ending) ending {
 	total := 0
 	for _, e := range endings {
 		total += e.weight

@@ -35,8 +35,8 @@ type fault struct {
 	do   func(context.Context, *injector, time.Duration) (what string, err error)
 }
 
-// faults are all there are but the wall clock's step.
-var faults = []fault{
+// processFaults are those that need nothing of the store but a link to it.
+var processFaults = []fault{
 	{"worker-pause", processLane, func(ctx context.Context, i *injector, d time.Duration) (string, error) {
 		w := pick(i, i.workers)
 		return w.name, while(ctx, d, func() error { return w.signal(syscall.SIGSTOP) }, func() error { return w.signal(syscall.SIGCONT) })
@@ -94,51 +94,6 @@ var faults = []fault{
 			l.Delay(proxy.Down, down)
 		})
 	}},
-	{"feed-drop", storeLane, func(ctx context.Context, i *injector, _ time.Duration) (string, error) {
-		a := pick(i, i.authorities)
-		return a.name, i.insist(ctx, func() error {
-			return i.issuer.exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1`, a.name)
-		})
-	}},
-	{"store-restart", storeLane, func(ctx context.Context, i *injector, _ time.Duration) (string, error) {
-		return "", i.cluster.restart(context.WithoutCancel(ctx), syscall.SIGINT)
-	}},
-	{"store-crash", storeLane, func(ctx context.Context, i *injector, _ time.Duration) (string, error) {
-		ctx = context.WithoutCancel(ctx)
-		return i.losing(ctx, func() error {
-			i.reachBrink()
-			// Long enough for a commit and for somebody to read it, too short for it to
-			// be saved.
-			if err := pause(ctx, 3*time.Millisecond+time.Duration(i.chance.Int64N(int64(12*time.Millisecond)))); err != nil {
-				return err
-			}
-			return i.cluster.restart(ctx, syscall.SIGQUIT)
-		})
-	}},
-	{"failover", storeLane, failover},
-	{"trigger-drop", storeLane, func(ctx context.Context, i *injector, d time.Duration) (string, error) {
-		name, table, err := i.someTrigger(ctx)
-		if err != nil {
-			return "", err
-		}
-		return name, while(ctx, d/2, func() error {
-			return i.insist(ctx, func() error { return i.issuer.exec(ctx, "DROP TRIGGER IF EXISTS "+name+" ON "+table) })
-		}, func() error { return i.install(context.WithoutCancel(ctx)) })
-	}},
-	{"trigger-flap", storeLane, func(ctx context.Context, i *injector, _ time.Duration) (string, error) {
-		// Off and on again between two beats, with a change in between.
-		name, table, err := i.someTrigger(ctx)
-		if err != nil {
-			return "", err
-		}
-		return name, i.insist(context.WithoutCancel(ctx), func() error {
-			if err := i.issuer.exec(context.WithoutCancel(ctx), "ALTER TABLE "+table+" DISABLE TRIGGER "+name); err != nil {
-				return err
-			}
-			_ = pause(ctx, i.Bound/50) // an early end is mended all the same
-			return i.issuer.exec(context.WithoutCancel(ctx), "ALTER TABLE "+table+" ENABLE ALWAYS TRIGGER "+name)
-		})
-	}},
 }
 
 // clockStep sets the machine's clock, which everything on the machine notices: it
@@ -168,7 +123,7 @@ func mayStepWallClock() error { return stepWallClock(0) }
 
 // chosenFaults returns those that are named, or all but the wall clock's step for
 // "all", or none for "none"; and a line on each that is not run.
-func chosenFaults(names string) ([]fault, []string, error) {
+func chosenFaults(names string, faults []fault) ([]fault, []string, error) {
 	const why = "clock-step: not run: it sets the machine's clock; name it to have it run"
 	switch names {
 	case "", "all":
@@ -190,13 +145,13 @@ func chosenFaults(names string) ([]fault, []string, error) {
 			}
 			out = append(out, clockStep)
 		default:
-			return nil, nil, fmt.Errorf("no such fault: %q; there are %s, %s", name, strings.Join(faultNames(), ", "), clockStep.name)
+			return nil, nil, fmt.Errorf("no such fault: %q; there are %s, %s", name, strings.Join(namesOf(faults), ", "), clockStep.name)
 		}
 	}
 	return out, not, nil
 }
 
-func faultNames() []string {
+func namesOf(faults []fault) []string {
 	out := make([]string, len(faults))
 	for i, f := range faults {
 		out[i] = f.name
@@ -272,36 +227,6 @@ func onLinks(ctx context.Context, d time.Duration, links []*proxy.Link, spoil fu
 		}
 		return nil
 	})
-}
-
-// someTrigger chooses one of those that the feed has installed.
-func (i *injector) someTrigger(ctx context.Context) (name, table string, err error) {
-	err = i.insist(ctx, func() error {
-		ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-		defer cancel()
-		return i.issuer.pool.Load().QueryRow(ctx, `SELECT quote_ident(t.tgname), t.tgrelid::regclass::text FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-			WHERE p.pronamespace = 'sessiond'::regnamespace AND t.tgenabled = 'A' ORDER BY random() LIMIT 1`).Scan(&name, &table)
-	})
-	return name, table, err
-}
-
-// failover promotes a standby that lacks the last commits.
-func failover(ctx context.Context, i *injector, _ time.Duration) (string, error) {
-	i.cluster.link.Hold(proxy.Down)
-	// Commits of this time are lost. About as often as not a beat is among them.
-	_ = pause(ctx, time.Duration(i.chance.Int64N(int64(i.Bound)*2/5)))
-	ctx = context.WithoutCancel(ctx)
-	what, err := i.losing(ctx, func() error {
-		if err := i.cluster.promote(ctx); err != nil {
-			return err
-		}
-		for _, a := range i.authorities {
-			a.store.Retarget(i.cluster.primary.address)
-		}
-		return i.issuer.connect(ctx, i.cluster.dsn(i.cluster.primary.address, database))
-	})
-	i.cluster.link.Heal()
-	return what, errors.Join(err, i.cluster.addStandby(ctx))
 }
 
 // losing does what may lose commits and then asks the store which are lost.

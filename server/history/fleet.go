@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,7 +41,7 @@ type authority struct {
 }
 
 // newAuthority prepares an authority. The caller starts and closes it.
-func newAuthority(cfg Config, secret, name string, c *cluster) (_ *authority, err error) {
+func newAuthority(cfg Config, secret, name string, store storage) (_ *authority, err error) {
 	a := &authority{name: name, counted: map[string]float64{}}
 	if a.address, err = freeAddress(); err != nil {
 		return nil, err
@@ -48,18 +49,18 @@ func newAuthority(cfg Config, secret, name string, c *cluster) (_ *authority, er
 	if a.operator, err = freeAddress(); err != nil {
 		return nil, err
 	}
-	if a.store, err = proxy.New(c.primary.address); err != nil {
+	if a.store, err = proxy.New(store.address()); err != nil {
 		return nil, err
 	}
 	if a.conn, err = grpc.NewClient(a.address, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
 	a.admin = sessiondv1.NewSessionAdminServiceClient(a.conn)
-	dsn := c.dsn(a.store.Address(), database) + "&application_name=" + name
+	flags, env := store.settings(a.store.Address(), name)
 	a.command = func() *exec.Cmd {
-		cmd := exec.Command(cfg.Sessiond, "serve", "--listen="+a.address, "--admin-listen="+a.operator, "--store-driver=postgres",
-			"--feed-mode=required", "--staleness-bound="+cfg.Bound.String(), "--policy-refuse-banned", "--log-level=warn")
-		cmd.Env = []string{"SESSIOND_STORE_DSN=" + dsn, "SESSIOND_ISSUER_SECRET=" + secret}
+		cmd := exec.Command(cfg.Sessiond, slices.Concat([]string{"serve", "--listen=" + a.address, "--admin-listen=" + a.operator,
+			"--feed-mode=required", "--staleness-bound=" + cfg.Bound.String(), "--policy-refuse-banned", "--log-level=warn"}, flags)...)
+		cmd.Env = append([]string{"SESSIOND_ISSUER_SECRET=" + secret}, env...)
 		return cmd
 	}
 	return a, nil

@@ -20,6 +20,7 @@ var (
 	rateFlag        = flag.Int("rate", 30, "users that sign in a second; each has one or more sessions")
 	callsFlag       = flag.Int("calls", 1500, "calls a second of each worker")
 	seedFlag        = flag.Uint64("seed", 0, "of the faults; 0: a new one")
+	storeFlag       = flag.String("store", "postgres", "where sessions are: postgres or redis")
 	faultsFlag      = flag.String("faults", "all", "only these, separated by commas; all or none")
 	sessiondFlag    = flag.String("sessiond", "", "the program to test; empty: built from the tree")
 	workerFlag      = flag.String("worker", "", "the worker to test with; empty: built from the tree")
@@ -34,7 +35,7 @@ func TestHistory(t *testing.T) {
 		Sessiond: *sessiondFlag, Worker: *workerFlag,
 		Bound: *boundFlag, Duration: *durationFlag, Revocations: *revocationsFlag,
 		Authorities: *authoritiesFlag, Workers: *workersFlag, Rate: *rateFlag, Calls: *callsFlag,
-		Faults: *faultsFlag, Seed: *seedFlag, Log: t.Logf,
+		Store: *storeFlag, Faults: *faultsFlag, Seed: *seedFlag, Log: t.Logf,
 	}
 	if cfg.Seed == 0 {
 		cfg.Seed = rand.Uint64()

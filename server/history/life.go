@@ -116,7 +116,7 @@ func (r *run) live(ctx context.Context, e ending) error {
 		if len(again) == 0 {
 			break
 		}
-		if err := r.end(ctx, g, again, endings[0]); err != nil {
+		if err := r.end(ctx, g, again, r.store.endings()[0]); err != nil {
 			return err
 		}
 	}
@@ -172,7 +172,7 @@ func (r *run) signIn(ctx context.Context, e ending) (*group, error) {
 	// No store is lost between the commit and the note of it.
 	r.calm.RLock()
 	defer r.calm.RUnlock()
-	if err := r.insist(ctx, func() error { return r.issuer.signIn(ctx, g.user, ids, tokens) }); err != nil {
+	if err := r.insist(ctx, func() error { return r.store.signIn(ctx, g.user, ids, tokens) }); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
@@ -275,9 +275,9 @@ func (r *run) update(ctx context.Context, g *group) {
 		r.updated()
 	}
 	settle(func(h *check.History) []check.Update { return h.User },
-		r.issuer.exec(ctx, `UPDATE "user" SET name = $2 WHERE id = $1`, g.user, version(user)))
+		r.store.updateUser(ctx, g, version(user)))
 	settle(func(h *check.History) []check.Update { return h.Session },
-		r.issuer.exec(ctx, `UPDATE session SET "userAgent" = $2 WHERE "userId" = $1`, g.user, version(session)))
+		r.store.updateSessions(ctx, g, version(session)))
 }
 
 func version(u check.Update) string { return "v" + strconv.Itoa(int(u.Version)) }

@@ -38,7 +38,7 @@ func (r *run) learnLosses(ctx context.Context, begun int64) (losses, error) {
 	var held map[string]row
 	if err := r.insist(ctx, func() (err error) {
 		asked = record.Now()
-		held, err = r.issuer.good(ctx, ids, tokens)
+		held, err = r.store.good(ctx, ids, tokens)
 		return err
 	}); err != nil {
 		return losses{}, err

@@ -6,10 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os/exec"
+	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/sessiond/sessiond/server/history/check"
@@ -28,6 +27,8 @@ type Config struct {
 	Revocations int
 	// Authorities and Workers are how many processes there are of each.
 	Authorities, Workers int
+	// Store is "postgres" or "redis".
+	Store string
 	// Rate is how many users sign in and end a second.
 	Rate int
 	// Calls is how many calls each worker makes a second.
@@ -44,8 +45,7 @@ type Config struct {
 type run struct {
 	Config
 	secret      string
-	cluster     *cluster
-	issuer      *issuer
+	store       storage
 	authorities []*authority
 	workers     []*worker
 	numbers     atomic.Uint32
@@ -68,14 +68,18 @@ const maxFindings = 20
 // Run starts everything, injects faults while sessions live and end, and judges
 // every history. The error is about the run itself; violations are in the Result.
 func Run(ctx context.Context, cfg Config) (_ *Result, err error) {
-	chosen, notRun, err := chosenFaults(cfg.Faults)
+	store, err := newStorage(cfg.Store)
+	if err != nil {
+		return nil, err
+	}
+	chosen, notRun, err := chosenFaults(cfg.Faults, slices.Concat(processFaults, store.faults()))
 	if err != nil {
 		return nil, err
 	}
 	if err := record.CheckClock(); err != nil {
 		return nil, err
 	}
-	r := &run{Config: cfg, secret: rand.Text() + rand.Text(), issuer: &issuer{}, sessions: map[uint32]*session{}, brink: make(chan struct{})}
+	r := &run{Config: cfg, secret: rand.Text() + rand.Text(), store: store, sessions: map[uint32]*session{}, brink: make(chan struct{})}
 	r.count.begin()
 	defer func() { err = errors.Join(err, r.stop()) }()
 	if err := r.start(ctx); err != nil {
@@ -92,20 +96,11 @@ func Run(ctx context.Context, cfg Config) (_ *Result, err error) {
 }
 
 func (r *run) start(ctx context.Context) (err error) {
-	if r.cluster, err = newCluster(ctx); err != nil {
-		return err
-	}
-	if err := r.cluster.execute(ctx, r.cluster.primary, database, schema); err != nil {
-		return err
-	}
-	if err := r.issuer.connect(ctx, r.cluster.dsn(r.cluster.primary.address, database)); err != nil {
-		return err
-	}
-	if err := r.install(ctx); err != nil {
+	if err := r.store.start(ctx, r); err != nil {
 		return err
 	}
 	for n := range r.Authorities {
-		a, err := newAuthority(r.Config, r.secret, fmt.Sprintf("authority-%d", n), r.cluster)
+		a, err := newAuthority(r.Config, r.secret, fmt.Sprintf("authority-%d", n), r.store)
 		if err != nil {
 			return err
 		}
@@ -124,19 +119,6 @@ func (r *run) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// install installs the feed, or what is missing of it, as an operator would.
-func (r *run) install(ctx context.Context) error {
-	return r.insistFor(ctx, readyTimeout, func() error {
-		cmd := exec.CommandContext(ctx, r.Sessiond, "feed", "install", "--yes", "--store-driver=postgres", "--staleness-bound="+r.Bound.String())
-		cmd.Env = []string{"SESSIOND_STORE_DSN=" + r.cluster.dsn(r.cluster.primary.address, database)}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		if text, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("sessiond feed install: %w\n%s", err, text)
-		}
-		return nil
-	})
-}
-
 // insistFor is insist with an end.
 func (r *run) insistFor(ctx context.Context, timeout time.Duration, try func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -153,11 +135,7 @@ func (r *run) stop() error {
 	for _, a := range r.authorities {
 		err = errors.Join(err, a.close())
 	}
-	r.issuer.close()
-	if r.cluster != nil {
-		err = errors.Join(err, r.cluster.remove())
-	}
-	return err
+	return errors.Join(err, r.store.remove())
 }
 
 // take notes what a worker reports.
@@ -190,6 +168,7 @@ func (r *run) work(ctx context.Context, chosen []fault) error {
 
 	var lives sync.WaitGroup
 	live := func(e ending) { lives.Go(func() { fail(r.live(ctx, e)) }) }
+	endings := r.store.endings()
 	ticker := time.NewTicker(time.Second / time.Duration(r.Rate))
 	defer ticker.Stop()
 	report := time.NewTicker(10 * time.Second)
@@ -198,10 +177,10 @@ func (r *run) work(ctx context.Context, chosen []fault) error {
 	for n := 0; ctx.Err() == nil && !r.enough(begun); {
 		select {
 		case <-ticker.C:
-			live(someEnding())
+			live(someEnding(endings))
 			// The first crowd comes early enough for a short run.
 			if n++; n%(60*r.Rate) == 10*r.Rate {
-				live(crowd)
+				live(r.store.crowd())
 			}
 		case <-report.C:
 			r.Log("%s", r.progress())
