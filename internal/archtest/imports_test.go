@@ -123,9 +123,18 @@ var rules = map[string]rule{
 		},
 		modules: []string{toml},
 	},
+	"server/internal/issuer": {never: slices.Concat([]string{goGRPC}, anySQL)},
+	"server/internal/doctor": {
+		// It looks at everything from outside, as serve is configured.
+		local: []string{
+			"gen/sessiond/v1", "internal/clock", "server", "server/internal/authority", "server/internal/cache",
+			"server/internal/feed", "server/internal/issuer", "server/internal/store", "sessioncookie",
+		},
+		modules: []string{goGRPC, protobuf},
+	},
 	"server/internal/cli": {
 		local: []string{
-			"client", "gen/sessiond/v1", "server", "server/internal/config", "sessioncookie",
+			"client", "gen/sessiond/v1", "server", "server/internal/config", "server/internal/doctor", "server/internal/issuer", "sessioncookie",
 			// explain prints the authority's own trace.
 			"server/internal/authority",
 			// The demo writes its session into the embedded database.

@@ -29,6 +29,12 @@ type Config struct {
 	Embedded bool
 	// SecretFile is the file the embedded secret is kept in; empty if the secret was configured.
 	SecretFile string
+	// IssuerURL is issuer.base_url, empty if it is not set.
+	IssuerURL string
+	// ZoneGiven reports whether somebody set store.time_zone.
+	ZoneGiven bool
+	// SecretFiles are the files that hold secrets, by the setting that names them.
+	SecretFiles map[string]string
 }
 
 // Log says what is logged and how.
@@ -64,6 +70,8 @@ func Load(src Sources, create bool) (Config, error) {
 	cfg.Server.Authority = r.authority()
 	secrets, file := r.secret(cfg.Embedded, create)
 	cfg.SecretFile = file
+	cfg.IssuerURL, cfg.ZoneGiven = r.text(keyBaseURL), values[keyStoreTimeZone].source != sourceDefault
+	cfg.SecretFiles = r.secretFiles(file)
 	cfg.Server.Authority.Cookies.Secrets = secrets
 	if sd := cfg.Server.Authority.SessionData; sd != nil {
 		sd.Secrets = secrets
@@ -344,6 +352,20 @@ func (r *reader) secretText(key, fileKey string) string {
 		}
 	}
 	return text
+}
+
+// secretFiles returns the files that hold secrets, the embedded one under data_dir.
+func (r *reader) secretFiles(embedded string) map[string]string {
+	files := make(map[string]string)
+	for _, key := range []string{keySecretFile, keyRetiredFile, keyOperatorFile, keyStoreDSNFile, keyTLSKey} {
+		if path := r.text(key); path != "" {
+			files[key] = path
+		}
+	}
+	if embedded != "" {
+		files[keyDataDir] = embedded
+	}
+	return files
 }
 
 func (r *reader) retired() []string {

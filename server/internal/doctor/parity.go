@@ -1,0 +1,145 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
+	"github.com/sessiond/sessiond/internal/clock"
+	"github.com/sessiond/sessiond/server/internal/authority"
+	"github.com/sessiond/sessiond/server/internal/issuer"
+	"github.com/sessiond/sessiond/server/internal/store"
+)
+
+// stricter are the reasons that only our own policy gives.
+var stricter = map[authority.Reason]string{
+	authority.ReasonUserBanned:  "policy.refuse_banned",
+	authority.ReasonUserDeleted: "policy.soft_delete_column",
+	authority.ReasonLifetimeCap: "policy.max_lifetime",
+	authority.ReasonIdleCap:     "policy.max_idle",
+}
+
+func checkParity(ctx context.Context, x *examination) []Finding {
+	switch {
+	case x.configErr != nil:
+		return one(Skipped, "the configuration cannot be used")
+	case !x.given():
+		return one(Skipped, "%s", noCookie)
+	case x.IssuerURL == "":
+		return one(Skipped, "the issuer's URL is not known (--issuer, or issuer.base_url)")
+	}
+	c, err := issuer.New(x.IssuerURL)
+	if err != nil {
+		return one(Fail, "%v", err)
+	}
+	defer c.Close()
+	theirs := func(ctx context.Context) (issuer.Verdict, error) { return c.Ask(ctx, x.Cookie, x.Authorization) }
+	found := x.compare(ctx, "sessiond, by this configuration,", x.decide, theirs)
+	if x.Address == "" {
+		return found
+	}
+	conn, err := x.dial(x.Address)
+	if err != nil {
+		return append(found, one(Fail, "%s: %v", x.Address, err)...)
+	}
+	defer conn.Close() //nolint:errcheck // nothing was sent that needs an answer
+	remote := func(ctx context.Context) (issuer.Verdict, authority.Reason, error) {
+		return ask(ctx, sessiondv1.NewSessionServiceClient(conn), x.Cookie, x.Authorization)
+	}
+	return append(found, x.compare(ctx, "the authority at "+x.Address, remote, theirs)...)
+}
+
+type decider func(context.Context) (issuer.Verdict, authority.Reason, error)
+
+// compare holds somebody's verdict against the issuer's.
+func (x *examination) compare(ctx context.Context, who string, ours decider, theirs func(context.Context) (issuer.Verdict, error)) []Finding {
+	first, reason, err := ours(ctx)
+	if err != nil {
+		return one(Warn, "%s gave no verdict: %v", who, err)
+	}
+	again := func(ctx context.Context) (v issuer.Verdict, err error) {
+		v, reason, err = ours(ctx)
+		return v, err
+	}
+	c := issuer.Compare(ctx, first, again, theirs)
+	switch {
+	case c.Err != nil:
+		f := mend(Warn, "--issuer URL, with the basePath", "nothing to compare with: %v", c.Err)
+		if !errors.Is(c.Err, issuer.ErrNoVerdict) {
+			f.Fix = "try again"
+		}
+		return []Finding{f}
+	case c.Outcome == issuer.Agree && c.Ours.Good:
+		return one(OK, "%s and the issuer agree: session %s of user %s", who, c.Ours.SessionID, c.Ours.UserID)
+	case c.Outcome == issuer.Agree:
+		return []Finding{mend(Warn, "give the Cookie header of somebody who is signed in",
+			"%s and the issuer both refuse it (%s): that shows little", who, reason)}
+	case c.Outcome == issuer.Unknown:
+		return []Finding{mend(Warn, "try again", "the answers changed while they were compared")}
+	}
+	if setting, ok := stricter[reason]; ok && c.Theirs.Good {
+		return one(Note, "%s refuses it and the issuer does not, as %s has it (%s)", who, setting, reason)
+	}
+	return []Finding{x.disagreement(ctx, who, c, reason)}
+}
+
+func (x *examination) disagreement(ctx context.Context, who string, c issuer.Comparison, reason authority.Reason) Finding {
+	e, _ := x.authority.Explain(ctx, x.Now(), x.describe(), x.credential()) //nolint:errcheck // the steps say so
+	f := mend(Fail, "sessiond explain shows the same trace with advice", "%s says %s, the issuer says %s", who, say(c.Ours, reason), say(c.Theirs, 0))
+	f.Trace = e.Steps
+	if len(e.Advice) > 0 && e.Advice[0].Setting != "" {
+		f.Fix = e.Advice[0].Setting + ": " + e.Advice[0].Cause
+	}
+	return f
+}
+
+// say puts a verdict into words.
+func say(v issuer.Verdict, reason authority.Reason) string {
+	switch {
+	case v.Good:
+		return fmt.Sprintf("good (session %s of user %s)", v.SessionID, v.UserID)
+	case reason != authority.ReasonNone:
+		return "refused (" + reason.String() + ")"
+	}
+	return "refused"
+}
+
+// describe is what explain says of the store.
+func (x *examination) describe() store.Description {
+	if x.storeErr != nil {
+		return store.Description{}
+	}
+	return x.store.Describe()
+}
+
+// decide is our own verdict, by the code that serves.
+func (x *examination) decide(ctx context.Context) (issuer.Verdict, authority.Reason, error) {
+	answer, err := x.authority.Validate(ctx, authority.Call{Now: x.Now(), Arrived: clock.Now()}, x.credential())
+	if err != nil {
+		return issuer.Verdict{}, 0, err
+	}
+	v := issuer.Verdict{Good: answer.Verdict.Good()}
+	if v.Good {
+		v.SessionID, v.UserID = answer.Record.Session.ID, answer.Record.Session.UserID
+	}
+	return v, answer.Verdict.Reason, nil
+}
+
+// ask is the verdict of a running authority, read from its store.
+func ask(ctx context.Context, c sessiondv1.SessionServiceClient, cookie, authorization string) (issuer.Verdict, authority.Reason, error) {
+	headers := &sessiondv1.Headers{Cookie: []byte(cookie), Authorization: []byte(authorization)}
+	resp, err := c.Validate(ctx, &sessiondv1.ValidateRequest{
+		Credential: &sessiondv1.Credential{Kind: &sessiondv1.Credential_Headers{Headers: headers}},
+		MaxAge:     durationpb.New(0),
+	})
+	if err != nil {
+		return issuer.Verdict{}, 0, err
+	}
+	if s := resp.GetSession(); s != nil {
+		return issuer.Verdict{Good: true, SessionID: s.GetId(), UserID: s.GetUserId()}, 0, nil
+	}
+	return issuer.Verdict{}, authority.Reason(resp.GetRefusal().GetReason()), nil //nolint:gosec // the values are equal, which a test of rpc compares
+}
