@@ -102,14 +102,14 @@ var rules = map[string]rule{
 		never:   anySQL,
 	},
 	"server/internal/telemetry": {
-		local:   []string{"server/internal/authority", "server/internal/replica", "server/internal/store"},
+		local:   []string{"server/internal/authority", "server/internal/issuer", "server/internal/replica", "server/internal/store"},
 		modules: []string{prometheus, goGRPC},
 		never:   anySQL,
 	},
 	"server": {
 		local: []string{
 			"gen/sessiond/v1", "internal/clock", "sessioncookie",
-			"server/internal/authority", "server/internal/feed", "server/internal/replica", "server/internal/rpc", "server/internal/sessiondata",
+			"server/internal/authority", "server/internal/feed", "server/internal/replica", "server/internal/rpc", "server/internal/sessiondata", "server/internal/shadow",
 			"server/internal/store", "server/internal/store/postgres", "server/internal/store/sqlite",
 			"server/internal/telemetry",
 		},
@@ -118,10 +118,14 @@ var rules = map[string]rule{
 	"server/internal/config": {
 		// Those of server's parts whose settings are in server.Config.
 		local: []string{
-			"server", "server/internal/authority", "server/internal/sessiondata",
+			"server", "server/internal/authority", "server/internal/issuer", "server/internal/sessiondata", "server/internal/shadow",
 			"server/internal/store", "sessioncookie",
 		},
 		modules: []string{toml},
+	},
+	"server/internal/shadow": {
+		local: []string{"internal/clock", "server/internal/authority", "server/internal/issuer", "server/internal/store"},
+		never: slices.Concat([]string{goGRPC}, anySQL),
 	},
 	"server/internal/issuer": {never: slices.Concat([]string{goGRPC}, anySQL)},
 	"server/internal/doctor": {

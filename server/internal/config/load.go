@@ -15,7 +15,9 @@ import (
 
 	"github.com/sessiond/sessiond/server"
 	"github.com/sessiond/sessiond/server/internal/authority"
+	"github.com/sessiond/sessiond/server/internal/issuer"
 	"github.com/sessiond/sessiond/server/internal/sessiondata"
+	"github.com/sessiond/sessiond/server/internal/shadow"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/sessioncookie"
 )
@@ -62,6 +64,7 @@ func Load(src Sources, create bool) (Config, error) {
 			Mode:         r.choice(keyFeedMode, server.FeedAuto, server.FeedRequired, server.FeedOff),
 			PollInterval: r.duration(keyFeedPoll),
 		},
+		Shadow:         r.shadow(),
 		CacheBytes:     int64(r.integer(keyCacheBytes, 0, 1<<40)),
 		OperatorSecret: r.operatorSecret(),
 	}}
@@ -124,6 +127,25 @@ func (r *reader) integer(key string, least, most int) int {
 		r.fail(key, "%q is not a whole number from %d to %d", r.text(key), least, most)
 	}
 	return n
+}
+
+func (r *reader) fraction(key string) float64 {
+	f, err := strconv.ParseFloat(r.text(key), 64)
+	if err != nil || !(f >= 0 && f <= 1) { // NaN is neither
+		r.fail(key, "%q is not a number from 0 to 1", r.text(key))
+	}
+	return f
+}
+
+func (r *reader) shadow() shadow.Config {
+	cfg := shadow.Config{PerMinute: r.integer(keyShadowRate, 1, 60_000), Sample: r.fraction(keyShadowSample)}
+	if base := r.text(keyShadowURL); base != "" {
+		cfg.IssuerURL = issuer.BaseOf(base)
+		if _, err := issuer.New(cfg.IssuerURL); err != nil {
+			r.fail(keyShadowURL, "%w", err)
+		}
+	}
+	return cfg
 }
 
 func (r *reader) duration(key string) time.Duration {

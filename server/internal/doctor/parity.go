@@ -90,8 +90,11 @@ func (x *examination) disagreement(ctx context.Context, who string, c issuer.Com
 	e, _ := x.authority.Explain(ctx, x.Now(), x.describe(), x.credential()) //nolint:errcheck // the steps say so
 	f := mend(Fail, "sessiond explain shows the same trace with advice", "%s says %s, the issuer says %s", who, say(c.Ours, reason), say(c.Theirs, 0))
 	f.Trace = e.Steps
-	if len(e.Advice) > 0 && e.Advice[0].Setting != "" {
-		f.Fix = e.Advice[0].Setting + ": " + e.Advice[0].Cause
+	for _, advice := range e.Advice {
+		if advice.Setting != "" {
+			f.Fix = advice.Setting + ": " + advice.Cause
+			break
+		}
 	}
 	return f
 }
