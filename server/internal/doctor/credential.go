@@ -55,7 +55,8 @@ func checkCookieNames(ctx context.Context, x *examination) []Finding {
 func (x *examination) noSessionCookie(ctx context.Context) Finding {
 	c := x.credential()
 	c.Authorization = ""
-	e, _ := x.authority.Explain(ctx, x.Now(), x.describe(), c) //nolint:errcheck // without a cookie the store is not asked
+	// The error is the store's, which is not asked where nothing verified.
+	e, _ := x.authority.Explain(ctx, x.Now(), x.describe(), c)
 	f := mend(Fail, "issuer.base_url, issuer.cookie_prefix or issuer.cookie_name", "no cookie arrived of the names that are read: %s", strings.Join(x.Server.Authority.Cookies.Names, ", "))
 	f.Trace = e.Steps
 	if len(e.Advice) > 0 {

@@ -92,7 +92,7 @@ func (c *Client) Ask(ctx context.Context, cookie, authorization string) (Verdict
 		}
 		return Verdict{}, fmt.Errorf("%w: %s", ErrNoVerdict, reason(err))
 	}
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // it was read, or given up
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	switch {
 	case err != nil:
