@@ -46,7 +46,7 @@ func TestDoctor(t *testing.T) {
 		{"without a cookie", "", nil, 0, []string{"ok       schema", "skipped  parity", "worst: ok"}},
 		{"cookie in a file", "", []string{"--cookie-file", file}, 0, []string{"session s1 of user u1"}},
 		{"cookie on standard input", header(token, secret), []string{"--cookie-file", "-"}, 0, []string{"session s1 of user u1"}},
-		{"with an authority", header(token, secret), []string{"--cookie-file", "-", "--server", address}, 0, []string{"the authority at " + address + " and the issuer agree", "1 replicas, configured as here"}},
+		{"with an authority", header(token, secret), []string{"--cookie-file", "-", "--server", address}, 0, []string{"the authority at " + address + " and the issuer agree", "replicas: 1, configured as here"}},
 		{"issuer somewhere else", header(token, secret), []string{"--cookie-file", "-", "--issuer", issuer.URL + "/auth"}, 1, []string{"warn     parity", "status 404", "why: ", "fix: --issuer", "worst: warn"}},
 		{"another cookie name", header(token, secret), []string{"--cookie-file", "-", "--issuer-cookie-prefix", "shop"}, 4, []string{"fail     cookie_names", "NO signature", "worst: fail"}},
 		{"no file", "", []string{"--cookie-file", "no/such"}, 2, []string{"no/such"}},

@@ -23,12 +23,18 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
 
+	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
 	"github.com/sessiond/sessiond/internal/clock"
 	"github.com/sessiond/sessiond/server"
 	"github.com/sessiond/sessiond/server/internal/authority"
 	"github.com/sessiond/sessiond/server/internal/doctor"
 	"github.com/sessiond/sessiond/server/internal/pgtest"
+	"github.com/sessiond/sessiond/server/internal/rpc"
 	"github.com/sessiond/sessiond/sessioncookie"
 )
 
@@ -48,6 +54,8 @@ type deployment struct {
 	t     *testing.T
 	conn  *pgx.Conn
 	token string
+	// olderHealth is what the older one says of its health.
+	olderHealth *health.Server
 }
 
 func newDeployment(t *testing.T) *deployment {
@@ -240,7 +248,7 @@ func TestHealthy(t *testing.T) {
 	}
 	want(t, r, "parity", doctor.OK, "session s1 of user u1")
 	want(t, r, "parity", doctor.OK, "the authority at "+d.Address)
-	want(t, r, "feed", doctor.OK, "1 replicas registered, all beat")
+	want(t, r, "feed", doctor.OK, "replicas registered: 1, and all beat")
 }
 
 // TestFindings breaks one thing at a time.
@@ -313,7 +321,7 @@ func TestFindings(t *testing.T) {
 		}, "replicas", doctor.Fail, "sessiond cannot be resolved"},
 		{"configured otherwise than here", func(d *deployment) {
 			d.Address = d.serve(func(c *server.Config) { c.Authority.Policy.MaxIdle = time.Hour })
-		}, "replicas", doctor.Warn, "another configuration than the one read here"},
+		}, "replicas", doctor.Warn, "have another configuration than the one read here"},
 		{"replicas differ", func(d *deployment) {
 			_, port, err := net.SplitHostPort(d.serve(nil))
 			if err != nil {
@@ -326,6 +334,21 @@ func TestFindings(t *testing.T) {
 			d.Address = "replicas.internal:" + port
 			d.Resolve = func(context.Context, string) ([]string, error) { return []string{"127.0.0.1", "127.0.0.2"}, nil }
 		}, "replicas", doctor.Fail, "2 replicas are not configured alike"},
+		{"replicas of two versions", func(d *deployment) {
+			_, port, err := net.SplitHostPort(d.serve(nil))
+			if err != nil {
+				d.t.Fatal(err)
+			}
+			d.older("127.0.0.2:" + port)
+			d.Cookie = "" // neither name is dialled by itself
+			d.Address = "replicas.internal:" + port
+			d.Resolve = func(context.Context, string) ([]string, error) { return []string{"127.0.0.1", "127.0.0.2"}, nil }
+		}, "replicas", doctor.Warn, "2 replicas are of different versions"},
+		{"a replica that is ending", func(d *deployment) {
+			d.Address = d.older("127.0.0.1:0")
+			d.olderHealth.Shutdown()
+			d.Cookie = "" // it answers nothing else
+		}, "replicas", doctor.Fail, "says that it is not serving"},
 		{"plaintext allowed", func(d *deployment) { d.Server.Listen, d.Server.Insecure = "0.0.0.0:8443", true }, "tls", doctor.Warn, "0.0.0.0:8443 is plaintext"},
 		{"plaintext", func(d *deployment) { d.Server.Listen = "0.0.0.0:8443" }, "tls", doctor.Fail, "serve does not start"},
 		{"certificate ends", func(d *deployment) { d.certificate(72 * time.Hour) }, "tls", doctor.Warn, "the listener's certificate ends"},
@@ -383,6 +406,33 @@ func TestTrace(t *testing.T) {
 		}
 	}
 	t.Error("no disagreement")
+}
+
+// older runs what looks like a sessiond before it had operators' calls.
+func (d *deployment) older(address string) string {
+	d.t.Helper()
+	a, err := authority.New(d.Server.Authority, nil)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	srv := grpc.NewServer()
+	d.olderHealth = health.NewServer()
+	healthv1.RegisterHealthServer(srv, d.olderHealth)
+	sessiondv1.RegisterSessionServiceServer(srv, rpc.New(a, nil, nil))
+	reflection.Register(srv)
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(listener) }()
+	d.t.Cleanup(func() {
+		srv.Stop()
+		if err := <-done; err != nil {
+			d.t.Error(err)
+		}
+	})
+	return listener.Addr().String()
 }
 
 func shifted(by time.Duration) func() time.Time {
@@ -445,8 +495,10 @@ func TestDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, table, _ := strings.Cut(string(text), "| check | why |")
+	table, _, _ = strings.Cut(table, "\n\n")
 	var rows []string
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(table) {
 		if strings.HasPrefix(line, "| `") {
 			rows = append(rows, strings.TrimSpace(line))
 		}

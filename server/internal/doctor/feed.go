@@ -94,5 +94,5 @@ func (x *examination) beats(ctx context.Context, bound time.Duration) []Finding 
 	case moved == 0:
 		return one(Note, "the last replica left meanwhile")
 	}
-	return one(OK, "%d replicas registered, all beat", moved)
+	return one(OK, "replicas registered: %d, and all beat", moved)
 }

@@ -134,6 +134,8 @@ func (x *examination) decide(ctx context.Context) (issuer.Verdict, authority.Rea
 
 // ask is the verdict of a running authority, read from its store.
 func ask(ctx context.Context, c sessiondv1.SessionServiceClient, cookie, authorization string) (issuer.Verdict, authority.Reason, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	headers := &sessiondv1.Headers{Cookie: []byte(cookie), Authorization: []byte(authorization)}
 	resp, err := c.Validate(ctx, &sessiondv1.ValidateRequest{
 		Credential: &sessiondv1.Credential{Kind: &sessiondv1.Credential_Headers{Headers: headers}},

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
@@ -41,6 +43,9 @@ type replicaState struct {
 	digest  string
 	bound   time.Duration
 	serving bool
+	// contract is a digest of the services it offers and their descriptions: other
+	// versions of sessiond may have another.
+	contract string
 }
 
 func checkReplicas(ctx context.Context, x *examination) []Finding {
@@ -89,12 +94,62 @@ func (x *examination) askReplica(ctx context.Context, address string) (replicaSt
 	if err != nil {
 		return replicaState{}, err
 	}
+	contract, err := contractOf(ctx, reflectionv1.NewServerReflectionClient(conn))
+	if err != nil {
+		return replicaState{}, err
+	}
 	return replicaState{
-		address: address,
+		address: address, contract: contract,
 		digest:  hex.EncodeToString(in.GetConfigDigest()),
 		bound:   in.GetStalenessBound().AsDuration(),
 		serving: health.GetStatus() == healthv1.HealthCheckResponse_SERVING,
 	}, nil
+}
+
+// contractOf asks by reflection what a replica offers.
+func contractOf(ctx context.Context, c reflectionv1.ServerReflectionClient) (string, error) {
+	stream, err := c.ServerReflectionInfo(ctx)
+	if err != nil {
+		return "", err
+	}
+	ask := func(req *reflectionv1.ServerReflectionRequest) (*reflectionv1.ServerReflectionResponse, error) {
+		if err := stream.Send(req); err != nil {
+			return nil, err
+		}
+		return stream.Recv()
+	}
+	list, err := ask(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}})
+	if err != nil {
+		return "", err
+	}
+	digest := sha256.New()
+	for _, s := range list.GetListServicesResponse().GetService() { // in order, by its contract
+		resp, err := ask(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: s.GetName()}})
+		if err != nil {
+			return "", err
+		}
+		digest.Write([]byte(s.GetName()))
+		for _, file := range resp.GetFileDescriptorResponse().GetFileDescriptorProto() {
+			digest.Write(file)
+		}
+	}
+	return hex.EncodeToString(digest.Sum(nil)), stream.CloseSend()
+}
+
+// kindsOf says which replicas are of which kind; nil: all are of one.
+func kindsOf(states []replicaState, kindOf func(replicaState) string) []string {
+	kinds := make(map[string][]string)
+	for _, s := range states {
+		kinds[kindOf(s)] = append(kinds[kindOf(s)], s.address)
+	}
+	if len(kinds) < 2 {
+		return nil
+	}
+	var parts []string
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		parts = append(parts, strings.Join(kinds[kind], ", ")+": "+kind)
+	}
+	return parts
 }
 
 // alike compares the replicas with each other and with the configuration here.
@@ -102,21 +157,18 @@ func (x *examination) alike(states []replicaState) []Finding {
 	if len(states) == 0 {
 		return nil
 	}
-	kinds := make(map[string][]string)
-	for _, s := range states {
-		kind := fmt.Sprintf("configuration %.8s, staleness bound %v", s.digest, s.bound)
-		kinds[kind] = append(kinds[kind], s.address)
+	if parts := kindsOf(states, func(s replicaState) string { return fmt.Sprintf("offers %.8s", s.contract) }); parts != nil {
+		return []Finding{mend(Warn, "finish the upgrade: one version for all", "%d replicas are of different versions: %s", len(states), strings.Join(parts, "; "))}
 	}
-	if len(kinds) > 1 {
-		var parts []string
-		for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-			parts = append(parts, strings.Join(kinds[kind], ", ")+": "+kind)
-		}
+	parts := kindsOf(states, func(s replicaState) string {
+		return fmt.Sprintf("configuration %.8s, staleness bound %v", s.digest, s.bound)
+	})
+	if parts != nil {
 		return []Finding{mend(Fail, "one configuration for all, and a restart of those that have another", "%d replicas are not configured alike: %s", len(states), strings.Join(parts, "; "))}
 	}
 	if x.configErr == nil && states[0].digest != hex.EncodeToString(x.authority.Intake().ConfigDigest) {
 		return []Finding{mend(Warn, "run doctor with the file and the environment that serve has",
-			"%d replicas alike, with another configuration than the one read here: the checks speak of the one read here", len(states))}
+			"all replicas (%d) have another configuration than the one read here, of which the checks speak", len(states))}
 	}
-	return one(OK, "%d replicas, configured as here", len(states))
+	return one(OK, "replicas: %d, configured as here", len(states))
 }

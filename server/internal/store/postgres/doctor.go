@@ -157,8 +157,9 @@ func (e *Examiner) Clock(ctx context.Context) (time.Time, bool, error) {
 // poolerTries is how often two connections are made to compete for a pooler's.
 const poolerTries = 5
 
-// Pooler implements [store.Examiner]. It tells a pooler by the process id that the
-// server announced: a pooler announces one of its own.
+// Pooler implements [store.Examiner]. It tells a pooler by the process id that was
+// announced, which is of the pooler's own making, and its mode by a server process
+// that answers two connections.
 func (e *Examiner) Pooler(ctx context.Context) (p store.Pooler, err error) {
 	mode := e.mode
 	p.Mode = modeKeyword(mode)
@@ -174,10 +175,7 @@ func (e *Examiner) Pooler(ctx context.Context) (p store.Pooler, err error) {
 	if err != nil {
 		return fail(err)
 	}
-	if p.Present = pid != one.PgConn().PID(); !p.Present {
-		p.KeepsPrepared = true
-		return p, nil
-	}
+	p.Present = pid != one.PgConn().PID()
 	two, err := pgx.ConnectConfig(ctx, e.config.Copy())
 	if err != nil {
 		return fail(err)
@@ -188,6 +186,7 @@ func (e *Examiner) Pooler(ctx context.Context) (p store.Pooler, err error) {
 			return fail(err)
 		}
 		if p.Transaction {
+			p.Present = true
 			return p, nil
 		}
 	}
