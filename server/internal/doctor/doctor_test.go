@@ -246,6 +246,7 @@ func TestHealthy(t *testing.T) {
 	for _, c := range doctor.Checks() {
 		want(t, r, c.Name, doctor.OK, "")
 	}
+	want(t, r, "schema", doctor.OK, `"public"."session": createdAt in createdAt (timestamp with time zone), `)
 	want(t, r, "parity", doctor.OK, "session s1 of user u1")
 	want(t, r, "parity", doctor.OK, "the authority at "+d.Address)
 	want(t, r, "feed", doctor.OK, "replicas registered: 1, and all beat")

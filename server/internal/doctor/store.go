@@ -11,7 +11,10 @@ func checkSchema(_ context.Context, x *examination) []Finding {
 		return []Finding{mend(Fail, "see what was found", "%v", x.databaseErr)}
 	}
 	t := x.database.Tables()
-	found := one(OK, "%s: sessions in %s, token in %s, users in %s", t.Location, t.Session.Name, t.Session.Columns["token"], t.User.Name)
+	found := one(OK, "%s: sessions in %s, users in %s", t.Location, t.Session.Name, t.User.Name)
+	for _, columns := range t.Columns {
+		found = append(found, one(OK, "%s", columns)...)
+	}
 	if len(t.Zoneless) == 0 {
 		return found
 	}

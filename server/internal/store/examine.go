@@ -31,6 +31,8 @@ type Examiner interface {
 type Tables struct {
 	Driver, Location string
 	Session, User    TableDescription
+	// Columns says for each table which column holds which field, with its type.
+	Columns []string
 	// Zoneless are the columns that hold instants without a time zone.
 	Zoneless []string
 }

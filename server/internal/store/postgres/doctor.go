@@ -64,7 +64,10 @@ func Examine(ctx context.Context, c Config) (_ *Examiner, err error) {
 	if e.statement, err = newStatement(found, e.mapping); err != nil {
 		return nil, fmt.Errorf("database %s: %w", where, err)
 	}
-	e.tables = store.Tables{Driver: "postgres", Location: where.String(), Session: e.mapping.Session.Describe(), User: e.mapping.User.Describe()}
+	e.tables = store.Tables{
+		Driver: "postgres", Location: where.String(), Session: e.mapping.Session.Describe(), User: e.mapping.User.Describe(),
+		Columns: []string{e.mapping.Session.Columns(), e.mapping.User.Columns()},
+	}
 	for _, t := range []schema.MappedTable{e.mapping.Session, e.mapping.User} {
 		for _, column := range t.Fields {
 			if found.typeOf(t, column.Name).name == "timestamp without time zone" {

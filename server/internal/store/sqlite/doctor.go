@@ -55,7 +55,10 @@ func Examine(ctx context.Context, c Config) (_ *Examiner, err error) {
 
 // Tables implements [store.Examiner]. The issuer writes instants with their zone.
 func (e *Examiner) Tables() store.Tables {
-	return store.Tables{Driver: "sqlite", Location: e.path, Session: e.mapping.Session.Describe(), User: e.mapping.User.Describe()}
+	return store.Tables{
+		Driver: "sqlite", Location: e.path, Session: e.mapping.Session.Describe(), User: e.mapping.User.Describe(),
+		Columns: []string{e.mapping.Session.Columns(), e.mapping.User.Columns()},
+	}
 }
 
 // Plan implements [store.Examiner].
