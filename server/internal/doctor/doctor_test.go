@@ -300,6 +300,10 @@ func TestFindings(t *testing.T) {
 		{"the running authority disagrees", func(d *deployment) {
 			d.Address = d.serve(func(c *server.Config) { c.Authority.Cookies.Secrets = []string{retired} })
 		}, "parity", doctor.Fail, "says refused (BAD_SIGNATURE)"},
+		{"the running authority disagrees, without an issuer", func(d *deployment) {
+			d.IssuerURL = ""
+			d.Address = d.serve(func(c *server.Config) { c.Authority.Cookies.Secrets = []string{retired} })
+		}, "parity", doctor.Fail, "says refused (BAD_SIGNATURE), sessiond, by this configuration, says good (session s1"},
 		{"feed not installed", func(d *deployment) { d.sql(`drop schema sessiond cascade`) }, "feed", doctor.Warn, "sessiond feed install"},
 		{"feed required", func(d *deployment) {
 			d.sql(`drop schema sessiond cascade`)

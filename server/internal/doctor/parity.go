@@ -28,16 +28,24 @@ func checkParity(ctx context.Context, x *examination) []Finding {
 		return one(Skipped, "the configuration cannot be used")
 	case !x.given():
 		return one(Skipped, "%s", noCookie)
-	case x.IssuerURL == "":
-		return one(Skipped, "the issuer's URL is not known (--issuer, or issuer.base_url)")
 	}
-	c, err := issuer.New(x.IssuerURL)
-	if err != nil {
-		return one(Fail, "%v", err)
+	here := party{name: "sessiond, by this configuration,", decide: x.decide}
+	var found []Finding
+	if x.IssuerURL == "" {
+		found = one(Skipped, "the issuer's URL is not known (--issuer, or issuer.base_url)")
+	} else {
+		c, err := issuer.New(x.IssuerURL)
+		if err != nil {
+			return one(Fail, "%v", err)
+		}
+		defer c.Close()
+		theirs := party{name: "the issuer", decide: func(ctx context.Context) (issuer.Verdict, authority.Reason, error) {
+			v, err := c.Ask(ctx, x.Cookie, x.Authorization)
+			return v, authority.ReasonNone, err
+		}}
+		found = x.compare(ctx, here, theirs)
+		here = theirs // what the running authority has to agree with
 	}
-	defer c.Close()
-	theirs := func(ctx context.Context) (issuer.Verdict, error) { return c.Ask(ctx, x.Cookie, x.Authorization) }
-	found := x.compare(ctx, "sessiond, by this configuration,", x.decide, theirs)
 	if x.Address == "" {
 		return found
 	}
@@ -46,50 +54,59 @@ func checkParity(ctx context.Context, x *examination) []Finding {
 		return append(found, one(Fail, "%s: %v", x.Address, err)...)
 	}
 	defer conn.Close() //nolint:errcheck // nothing was sent that needs an answer
-	remote := func(ctx context.Context) (issuer.Verdict, authority.Reason, error) {
+	running := party{name: "the authority at " + x.Address, decide: func(ctx context.Context) (issuer.Verdict, authority.Reason, error) {
 		return ask(ctx, sessiondv1.NewSessionServiceClient(conn), x.Cookie, x.Authorization)
-	}
-	return append(found, x.compare(ctx, "the authority at "+x.Address, remote, theirs)...)
+	}}
+	return append(found, x.compare(ctx, running, here)...)
 }
 
-type decider func(context.Context) (issuer.Verdict, authority.Reason, error)
+// party is somebody who decides.
+type party struct {
+	name   string
+	decide func(context.Context) (issuer.Verdict, authority.Reason, error)
+}
 
-// compare holds somebody's verdict against the issuer's.
-func (x *examination) compare(ctx context.Context, who string, ours decider, theirs func(context.Context) (issuer.Verdict, error)) []Finding {
-	first, reason, err := ours(ctx)
+// compare holds one party's verdict against another's.
+func (x *examination) compare(ctx context.Context, us, them party) []Finding {
+	first, ourReason, err := us.decide(ctx)
 	if err != nil {
-		return one(Warn, "%s gave no verdict: %v", who, err)
+		return one(Warn, "%s gave no verdict: %v", us.name, err)
 	}
-	again := func(ctx context.Context) (v issuer.Verdict, err error) {
-		v, reason, err = ours(ctx)
-		return v, err
-	}
-	c := issuer.Compare(ctx, first, again, theirs)
+	var theirReason authority.Reason
+	c := issuer.Compare(ctx, first, remember(us, &ourReason), remember(them, &theirReason))
 	switch {
+	case errors.Is(c.Err, issuer.ErrNoVerdict):
+		return []Finding{mend(Warn, "--issuer URL, with the basePath", "nothing to compare with: %v", c.Err)}
 	case c.Err != nil:
-		f := mend(Warn, "--issuer URL, with the basePath", "nothing to compare with: %v", c.Err)
-		if !errors.Is(c.Err, issuer.ErrNoVerdict) {
-			f.Fix = "try again"
-		}
-		return []Finding{f}
+		return []Finding{mend(Warn, "try again", "nothing to compare with: %v", c.Err)}
 	case c.Outcome == issuer.Agree && c.Ours.Good:
-		return one(OK, "%s and the issuer agree: session %s of user %s", who, c.Ours.SessionID, c.Ours.UserID)
+		return one(OK, "%s and %s agree: session %s of user %s", us.name, them.name, c.Ours.SessionID, c.Ours.UserID)
 	case c.Outcome == issuer.Agree:
 		return []Finding{mend(Warn, "give the Cookie header of somebody who is signed in",
-			"%s and the issuer both refuse it (%s): that shows little", who, reason)}
+			"%s and %s both refuse it (%s): that shows little", us.name, them.name, ourReason)}
 	case c.Outcome == issuer.Unknown:
 		return []Finding{mend(Warn, "try again", "the answers changed while they were compared")}
 	}
-	if setting, ok := stricter[reason]; ok && c.Theirs.Good {
-		return one(Note, "%s refuses it and the issuer does not, as %s has it (%s)", who, setting, reason)
+	if setting, ok := stricter[ourReason]; ok && c.Theirs.Good {
+		return one(Note, "%s refuses it and %s does not, as %s has it (%s)", us.name, them.name, setting, ourReason)
 	}
-	return []Finding{x.disagreement(ctx, who, c, reason)}
+	return []Finding{x.disagreement(ctx,
+		fmt.Sprintf("%s says %s, %s says %s", us.name, say(c.Ours, ourReason), them.name, say(c.Theirs, theirReason)))}
 }
 
-func (x *examination) disagreement(ctx context.Context, who string, c issuer.Comparison, reason authority.Reason) Finding {
+// remember asks a party and keeps the reason.
+func remember(p party, reason *authority.Reason) func(context.Context) (issuer.Verdict, error) {
+	return func(ctx context.Context) (v issuer.Verdict, err error) {
+		v, *reason, err = p.decide(ctx)
+		return v, err
+	}
+}
+
+// disagreement adds how we decided, with what explain advises.
+func (x *examination) disagreement(ctx context.Context, what string) Finding {
 	// Where the store could not be asked, the last step says so.
 	e, _ := x.authority.Explain(ctx, x.Now(), x.describe(), x.credential())
-	f := mend(Fail, "sessiond explain shows the same trace with advice", "%s says %s, the issuer says %s", who, say(c.Ours, reason), say(c.Theirs, 0))
+	f := mend(Fail, "sessiond explain shows the same trace with advice", "%s", what)
 	f.Trace = e.Steps
 	for _, advice := range e.Advice {
 		if advice.Setting != "" {

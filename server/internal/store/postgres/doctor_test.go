@@ -1,6 +1,8 @@
 package postgres_test
 
 import (
+	"fmt"
+	osexec "os/exec" // exec runs a statement
 	"strings"
 	"testing"
 	"time"
@@ -111,10 +113,32 @@ func TestExaminePooler(t *testing.T) {
 		if !p.Present || !p.Transaction || p.Mode != mode || p.Prepares != (mode == "cache_statement") {
 			t.Errorf("%s: %+v", mode, p)
 		}
+		if old := poolerVersion(t) < 21; old && p.KeepsPrepared {
+			t.Errorf("%s: a PgBouncer that knows no prepared statements keeps them: %+v", mode, p)
+		}
 		if left := scan[int](t, connect(t, withOption(t, through, "default_query_exec_mode", "exec")), "select count(*) from pg_prepared_statements where name like 'sessiond%'"); left != 0 {
 			t.Errorf("%s: %d statements stay prepared", mode, left)
 		}
 	}
+}
+
+// poolerVersion is the minor version of the PgBouncer that newPooler runs; 1.21 was
+// the first to keep prepared statements.
+func poolerVersion(t *testing.T) int {
+	t.Helper()
+	path, err := osexec.LookPath("pgbouncer")
+	if err != nil {
+		path = "/usr/sbin/pgbouncer"
+	}
+	out, err := osexec.CommandContext(t.Context(), path, "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(string(out), "PgBouncer %d.%d", &major, &minor); err != nil || major != 1 {
+		t.Fatalf("version of PgBouncer: %q, %v", out, err)
+	}
+	return minor
 }
 
 func TestExamineRefuses(t *testing.T) {
