@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"time"
 
 	"github.com/sessiond/sessiond/server/internal/authority"
+	"github.com/sessiond/sessiond/server/internal/shadow"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/sessioncookie"
 )
@@ -28,6 +30,8 @@ type Config struct {
 	Authority authority.Config
 	// Feed says how changes made by others are learnt of.
 	Feed FeedConfig
+	// Shadow says which verdicts are held against the issuer's.
+	Shadow shadow.Config
 	// CacheBytes bounds the memory of cached records; 0: nothing is cached.
 	CacheBytes int64
 	// OperatorSecret lets callers of SessionAdminService in; empty: only those on
@@ -141,6 +145,11 @@ func (c Config) validate() error {
 			errs = append(errs, fmt.Errorf("admin.listen: %w", err))
 		} else if !loopback && !c.Insecure {
 			errs = append(errs, fmt.Errorf("admin.listen: %s is not loopback and is plaintext: use a loopback address, or set insecure", c.AdminListen))
+		}
+	}
+	if u, err := url.Parse(c.Shadow.IssuerURL); err == nil && u.Scheme == "http" && !c.Insecure {
+		if loopback, err := isLoopback(net.JoinHostPort(u.Hostname(), "0")); err != nil || !loopback {
+			errs = append(errs, fmt.Errorf("shadow.issuer_url: %s is not loopback, and cookies would go there in plaintext: use https, or set insecure if something else encrypts", u.Host))
 		}
 	}
 	switch c.Feed.Mode {

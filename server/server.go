@@ -29,6 +29,7 @@ import (
 	"github.com/sessiond/sessiond/server/internal/feed"
 	"github.com/sessiond/sessiond/server/internal/replica"
 	"github.com/sessiond/sessiond/server/internal/rpc"
+	"github.com/sessiond/sessiond/server/internal/shadow"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/server/internal/telemetry"
 )
@@ -61,6 +62,7 @@ type Server struct {
 	replica   *replica.Replica
 	authority *authority.Authority
 	sessions  *rpc.Service
+	shadow    *shadow.Checker // nil: nothing is compared
 	registry  *prometheus.Registry
 	health    *health.Server
 	grpc      *grpc.Server
@@ -118,6 +120,12 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 10 * time.Second}),
 	)
 	s.sessions = rpc.New(s.authority, s.replica, metrics)
+	if cfg.Shadow.IssuerURL != "" {
+		if s.shadow, err = shadow.New(cfg.Shadow, s.authority, s.store.Describe(), metrics.NewShadow(), log); err != nil {
+			return nil, err
+		}
+		s.sessions.Observe(s.shadow)
+	}
 	sessiondv1.RegisterSessionServiceServer(s.grpc, s.sessions)
 	sessiondv1.RegisterSessionAdminServiceServer(s.grpc, rpc.NewAdmin(s.authority, s.replica, cfg.OperatorSecret))
 	healthv1.RegisterHealthServer(s.grpc, s.health)
@@ -196,6 +204,9 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	running.Go(func() { s.watchReadiness(ctx) })
+	if s.shadow != nil {
+		running.Go(func() { s.shadow.Run(ctx) })
+	}
 	running.Go(func() {
 		if err := s.replica.Run(ctx); err != nil {
 			failed <- err

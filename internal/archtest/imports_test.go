@@ -110,14 +110,14 @@ var rules = map[string]rule{
 		never:   anySQL,
 	},
 	"server/internal/telemetry": {
-		local:   []string{"server/internal/authority", "server/internal/replica", "server/internal/store"},
+		local:   []string{"server/internal/authority", "server/internal/issuer", "server/internal/replica", "server/internal/store"},
 		modules: []string{prometheus, goGRPC},
 		never:   anySQL,
 	},
 	"server": {
 		local: []string{
 			"gen/sessiond/v1", "internal/clock", "sessioncookie",
-			"server/internal/authority", "server/internal/feed", "server/internal/replica", "server/internal/rpc", "server/internal/sessiondata",
+			"server/internal/authority", "server/internal/feed", "server/internal/replica", "server/internal/rpc", "server/internal/sessiondata", "server/internal/shadow",
 			"server/internal/store", "server/internal/store/postgres", "server/internal/store/redis", "server/internal/store/secondary", "server/internal/store/sqlite",
 			"server/internal/telemetry",
 		},
@@ -126,14 +126,27 @@ var rules = map[string]rule{
 	"server/internal/config": {
 		// Those of server's parts whose settings are in server.Config.
 		local: []string{
-			"server", "server/internal/authority", "server/internal/sessiondata",
+			"server", "server/internal/authority", "server/internal/issuer", "server/internal/sessiondata", "server/internal/shadow",
 			"server/internal/store", "sessioncookie",
 		},
 		modules: []string{toml},
 	},
+	"server/internal/shadow": {
+		local: []string{"internal/clock", "server/internal/authority", "server/internal/issuer", "server/internal/store"},
+		never: slices.Concat([]string{goGRPC}, anySQL),
+	},
+	"server/internal/issuer": {never: slices.Concat([]string{goGRPC}, anySQL)},
+	"server/internal/doctor": {
+		// It looks at everything from outside, as serve is configured.
+		local: []string{
+			"gen/sessiond/v1", "internal/clock", "server", "server/internal/authority", "server/internal/cache",
+			"server/internal/feed", "server/internal/issuer", "server/internal/store", "sessioncookie",
+		},
+		modules: []string{goGRPC, protobuf},
+	},
 	"server/internal/cli": {
 		local: []string{
-			"client", "gen/sessiond/v1", "server", "server/internal/config", "sessioncookie",
+			"client", "gen/sessiond/v1", "server", "server/internal/config", "server/internal/doctor", "server/internal/issuer", "sessioncookie",
 			// explain prints the authority's own trace.
 			"server/internal/authority",
 			// The demo writes its session into the embedded database.

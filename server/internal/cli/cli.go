@@ -15,10 +15,10 @@ import (
 // The exit codes, as documented in help.
 const (
 	exitGood      = 0 // done; for validate and explain: the session is good
-	exitRefused   = 1 // the session is refused
+	exitRefused   = 1 // the session is refused; for doctor and feed status: something is to be mended
 	exitUsage     = 2 // the command line, the configuration or the input is wrong
 	exitUndecided = 3 // nothing was found out about the session
-	exitFailed    = 4 // the server could not start or stopped with an error
+	exitFailed    = 4 // the server could not start or stopped with an error; for doctor: something does not work
 )
 
 // Streams are the program's standard streams.
@@ -39,6 +39,7 @@ func commands() []command {
 		{"validate", "ask a running authority about a credential", validate},
 		{"explain", "decide a credential here, step by step, with the same configuration as serve", explain},
 		{"feed", "install, inspect or remove the change feed in the issuer's database", feedCommand},
+		{"doctor", "check a deployment from outside in, and say what to mend", doctorCommand},
 		{"version", "print the version", version},
 	}
 }
@@ -79,8 +80,9 @@ func usage(out *printer) {
 	}
 	out.line("")
 	out.line("sessiond COMMAND --help lists a command's flags.")
-	out.line("Exit codes: 0 done, or the session is good; 1 refused; 2 wrong usage, configuration or input;")
-	out.line("3 undecided (nothing was found out about the session); 4 the server failed.")
+	out.line("Exit codes: 0 done, or the session is good; 1 refused (doctor: something is to be mended);")
+	out.line("2 wrong usage, configuration or input; 3 undecided (nothing was found out about the session);")
+	out.line("4 the server failed (doctor: something does not work).")
 }
 
 // printer writes lines and keeps the first error: a closed pipe ends the output,

@@ -57,13 +57,9 @@ func dialOptions(address string, insecure, useTLS bool, ca string) ([]client.Opt
 	case insecure:
 		return []client.Option{client.WithInsecure()}, nil
 	case ca != "":
-		pem, err := os.ReadFile(ca)
+		pool, err := readPool(ca)
 		if err != nil {
-			return nil, err
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--tls-ca: %s holds no PEM certificate", ca)
+			return nil, fmt.Errorf("--tls-ca: %w", err)
 		}
 		return []client.Option{client.WithTLS(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12})}, nil
 	case useTLS:
@@ -71,6 +67,19 @@ func dialOptions(address string, insecure, useTLS bool, ca string) ([]client.Opt
 	default:
 		return nil, nil
 	}
+}
+
+// readPool reads the certificates of a PEM file.
+func readPool(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no PEM certificate", path)
+	}
+	return pool, nil
 }
 
 func (in input) client() client.Credential {

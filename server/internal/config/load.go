@@ -15,7 +15,9 @@ import (
 
 	"github.com/sessiond/sessiond/server"
 	"github.com/sessiond/sessiond/server/internal/authority"
+	"github.com/sessiond/sessiond/server/internal/issuer"
 	"github.com/sessiond/sessiond/server/internal/sessiondata"
+	"github.com/sessiond/sessiond/server/internal/shadow"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/sessioncookie"
 )
@@ -29,6 +31,12 @@ type Config struct {
 	Embedded bool
 	// SecretFile is the file the embedded secret is kept in; empty if the secret was configured.
 	SecretFile string
+	// IssuerURL is issuer.base_url, empty if it is not set.
+	IssuerURL string
+	// ZoneGiven reports whether somebody set store.time_zone.
+	ZoneGiven bool
+	// SecretFiles are the files that hold secrets, by the setting that names them.
+	SecretFiles map[string]string
 }
 
 // Log says what is logged and how.
@@ -56,6 +64,7 @@ func Load(src Sources, create bool) (Config, error) {
 			Mode:         r.choice(keyFeedMode, server.FeedAuto, server.FeedRequired, server.FeedOff),
 			PollInterval: r.duration(keyFeedPoll),
 		},
+		Shadow:         r.shadow(),
 		CacheBytes:     int64(r.integer(keyCacheBytes, 0, 1<<40)),
 		OperatorSecret: r.operatorSecret(),
 	}}
@@ -64,6 +73,8 @@ func Load(src Sources, create bool) (Config, error) {
 	cfg.Server.Authority = r.authority()
 	secrets, file := r.secret(cfg.Embedded, create)
 	cfg.SecretFile = file
+	cfg.IssuerURL, cfg.ZoneGiven = r.text(keyBaseURL), values[keyStoreTimeZone].source != sourceDefault
+	cfg.SecretFiles = r.secretFiles(file)
 	cfg.Server.Authority.Cookies.Secrets = secrets
 	if sd := cfg.Server.Authority.SessionData; sd != nil {
 		sd.Secrets = secrets
@@ -116,6 +127,25 @@ func (r *reader) integer(key string, least, most int) int {
 		r.fail(key, "%q is not a whole number from %d to %d", r.text(key), least, most)
 	}
 	return n
+}
+
+func (r *reader) fraction(key string) float64 {
+	f, err := strconv.ParseFloat(r.text(key), 64)
+	if err != nil || !(f >= 0 && f <= 1) { // NaN is neither
+		r.fail(key, "%q is not a number from 0 to 1", r.text(key))
+	}
+	return f
+}
+
+func (r *reader) shadow() shadow.Config {
+	cfg := shadow.Config{PerMinute: r.integer(keyShadowRate, 1, 60_000), Sample: r.fraction(keyShadowSample)}
+	if base := r.text(keyShadowURL); base != "" {
+		cfg.IssuerURL = issuer.BaseOf(base)
+		if _, err := issuer.New(cfg.IssuerURL); err != nil {
+			r.fail(keyShadowURL, "%w", err)
+		}
+	}
+	return cfg
 }
 
 func (r *reader) duration(key string) time.Duration {
@@ -390,6 +420,20 @@ func (r *reader) secretText(key, fileKey string) string {
 		}
 	}
 	return text
+}
+
+// secretFiles returns the files that hold secrets, the embedded one under data_dir.
+func (r *reader) secretFiles(embedded string) map[string]string {
+	files := make(map[string]string)
+	for _, key := range []string{keySecretFile, keyRetiredFile, keyOperatorFile, keyStoreDSNFile, keyTLSKey} {
+		if path := r.text(key); path != "" {
+			files[key] = path
+		}
+	}
+	if embedded != "" {
+		files[keyDataDir] = embedded
+	}
+	return files
 }
 
 func (r *reader) retired() []string {

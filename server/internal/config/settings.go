@@ -74,6 +74,9 @@ const (
 	keyCacheBytes        = "cache.max_bytes"
 	keyOperatorSecret    = "operator.secret"
 	keyOperatorFile      = "operator.secret_file"
+	keyShadowURL         = "shadow.issuer_url"
+	keyShadowRate        = "shadow.per_minute"
+	keyShadowSample      = "shadow.sample"
 	keyIssuerVersion     = "issuer.version"
 	keySecret            = "issuer.secret"
 	keySecretFile        = "issuer.secret_file"
@@ -156,6 +159,9 @@ var settings = []Setting{
 	{Key: keyExpiresIn, Type: "duration", Default: "168h", Help: "The issuer's session.expiresIn. With issuer.update_age it decides needs_refresh."},
 	{Key: keyUpdateAge, Type: "duration", Default: "24h", Help: "The issuer's session.updateAge."},
 	{Key: keyNoRefresh, Type: "bool", Default: "false", Help: "The issuer's session.disableSessionRefresh."},
+	{Key: keyShadowURL, Type: "URL", Help: "Hold a sample of the verdicts against those of the issuer at this URL, after they were given: its base URL with its basePath (without a path: /api/auth). Empty: off. Disagreements are logged and counted in sessiond_shadow_total. Cookies of users go there, so plaintext to another machine needs insecure."},
+	{Key: keyShadowRate, Type: "int", Default: "60", Help: "Most comparisons a minute; each asks the issuer once, and twice where it disagrees."},
+	{Key: keyShadowSample, Type: "fraction", Default: "0.01", Help: "Fraction of the verdicts that is compared, from 0 to 1."},
 	{Key: keyRefuseBanned, Type: "bool", Default: "false", Help: "Refuse users whose banned column is set and whose banExpires has not passed. Stricter than the issuer."},
 	{Key: keyDisagreement, Type: "parity|strict", Default: "parity", Help: "What counts where secondary storage and the database disagree. parity: decide as the issuer, for whom a key alone is enough. strict: only what the issuer and the row both accept; every call reads both."},
 	{Key: keySoftDelete, Type: "column", Help: "Refuse users whose row has this column set (not NULL; for a boolean, true). Stricter than the issuer."},

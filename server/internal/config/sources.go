@@ -45,13 +45,16 @@ type value struct {
 	text, source string
 }
 
+// sourceDefault is the source of what nobody set.
+const sourceDefault = "default"
+
 // resolve applies the precedence. All problems are reported at once.
 func resolve(src Sources) (map[string]value, error) {
 	var errs []error
 	values := make(map[string]value, len(settings))
 	byKey := make(map[string]Setting, len(settings))
 	for _, s := range settings {
-		values[s.Key] = value{s.Default, "default"}
+		values[s.Key] = value{s.Default, sourceDefault}
 		byKey[s.Key] = s
 	}
 

@@ -32,6 +32,7 @@ type Service struct {
 	authority *authority.Authority
 	replica   *replica.Replica
 	recorder  Recorder
+	observer  Observer // nil: none
 	intake    *sessiondv1.GetIntakeResponse
 	bound     time.Duration
 	// ending is done when the server stops: Watches would hold it up.
@@ -74,6 +75,7 @@ func (s *Service) Validate(ctx context.Context, req *sessiondv1.ValidateRequest)
 		return nil, statusOf(err)
 	}
 	s.recorder.Verdict(answer.Verdict.Reason)
+	s.observe(credential, &answer)
 	return s.response(&answer, call.Now), nil
 }
 
@@ -102,6 +104,7 @@ func (s *Service) BatchValidate(ctx context.Context, req *sessiondv1.BatchValida
 	resp := &sessiondv1.BatchValidateResponse{Verdicts: make([]*sessiondv1.ValidateResponse, len(answers))}
 	for i, answer := range answers {
 		s.recorder.Verdict(answer.Verdict.Reason)
+		s.observe(credentials[i], &answer)
 		resp.Verdicts[i] = s.response(&answer, call.Now)
 	}
 	return resp, nil

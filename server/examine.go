@@ -1,0 +1,26 @@
+package server
+
+import (
+	"context"
+
+	"github.com/sessiond/sessiond/server/internal/store"
+	"github.com/sessiond/sessiond/server/internal/store/postgres"
+	"github.com/sessiond/sessiond/server/internal/store/sqlite"
+)
+
+// ExamineStore looks at the configured store from outside, where OpenStore might
+// refuse it. The caller closes what it returns.
+func ExamineStore(ctx context.Context, cfg StoreConfig) (store.Examiner, error) {
+	if cfg.Driver == DriverPostgres {
+		e, err := postgres.Examine(ctx, cfg.postgres())
+		if err != nil {
+			return nil, err // not a nil pointer in an interface
+		}
+		return e, nil
+	}
+	e, err := sqlite.Examine(ctx, cfg.sqlite())
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
