@@ -71,7 +71,7 @@ func (s *redisServer) run(ctx context.Context, options ...string) error {
 		return err
 	}
 	args := append([]string{"--bind", host, "--port", port, "--dir", s.home, "--save", "", "--appendonly", "yes", "--appendfsync", "no",
-		"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}, options...)
+		"--enable-debug-command", "local", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}, options...)
 	if s.program, err = launch("redis", exec.Command("redis-server", args...)); err != nil {
 		return fmt.Errorf("%w: redis-server is wanted (make prepare installs it)", err)
 	}
@@ -169,7 +169,11 @@ func (s *redisStore) do(ctx context.Context, args ...string) rueidis.RedisResult
 
 // script runs a script on keys.
 func (s *redisStore) script(ctx context.Context, text string, keys []string, args ...string) error {
-	return s.do(ctx, slices.Concat([]string{"EVAL", text, strconv.Itoa(len(keys))}, keys, args)...).Error()
+	err := s.do(ctx, slices.Concat([]string{"EVAL", text + "\nreturn 1", strconv.Itoa(len(keys))}, keys, args)...).Error()
+	if err != nil {
+		return fmt.Errorf("script: %w", err)
+	}
+	return nil
 }
 
 func keysOf(tokens []string) []string {
