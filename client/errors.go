@@ -63,6 +63,9 @@ const (
 type RefusedError struct {
 	// Reason is why. A reason this version does not know is ReasonUnspecified.
 	Reason Reason
+	// ExplainID names the trace that the authority keeps of this refusal for a while:
+	// sessiond explain --id prints it. Empty: there is none. It is for operators.
+	ExplainID string
 }
 
 // Error names the reason.
@@ -94,6 +97,14 @@ func ReasonOf(err error) Reason {
 	return ""
 }
 
+// ExplainIDOf returns the name of the trace of a refusal, and "" where there is none.
+func ExplainIDOf(err error) string {
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
+		return refused.ExplainID
+	}
+	return ""
+}
+
 // UnavailableError says why the authority did not decide. It unwraps to
 // [ErrUnavailable] and to its cause.
 //
@@ -117,7 +128,9 @@ func (e *UnavailableError) GRPCStatus() *status.Status {
 	return status.New(codes.Unavailable, ErrUnavailable.Error())
 }
 
-func refusal(reason Reason) error { return &RefusedError{Reason: reason} }
+func refusal(reason Reason, explainID string) error {
+	return &RefusedError{Reason: reason, ExplainID: explainID}
+}
 
 // reasonFromProto maps a number this version does not know to ReasonUnspecified:
 // a refusal stays a refusal.

@@ -47,7 +47,7 @@ func (c *Client) Follow(ctx context.Context, credential Credential, check func(*
 // followFirst is the validation with which a stream begins.
 func (c *Client) followFirst(ctx context.Context, f *follow, call callSettings) (*Session, Source, error) {
 	if reason := localReason(f.credential); reason != "" {
-		return nil, SourceLocal, refusal(reason)
+		return nil, SourceLocal, refusal(reason, "")
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, SourceLocal, err

@@ -23,6 +23,9 @@ type Observation struct {
 	// Reason is why, for OutcomeRefused and OutcomeAnonymous; for
 	// OutcomeForbidden it is the guard's rule.
 	Reason Reason
+	// ExplainID names the authority's trace of a refusal (sessiond explain --id);
+	// empty: there is none.
+	ExplainID string
 	// Source says who decided. Empty where a guard observes.
 	Source Source
 	// Duration is the time it took.

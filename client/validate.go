@@ -128,7 +128,7 @@ func (c *Client) Narrow(ctx context.Context, credential Credential) (Credential,
 // ask decides what can be decided here and asks the authority otherwise.
 func (c *Client) ask(ctx context.Context, credential Credential, call callSettings) (Result, Source, error) {
 	if reason := localReason(credential); reason != "" {
-		return Result{Err: refusal(reason)}, SourceLocal, nil
+		return Result{Err: refusal(reason, "")}, SourceLocal, nil
 	}
 	if err := ctx.Err(); err != nil {
 		return Result{}, SourceLocal, err
@@ -160,7 +160,7 @@ func (c *Client) askMany(ctx context.Context, credentials []Credential, call cal
 	var places []int
 	for _, i := range open {
 		if reason := localReason(credentials[i]); reason != "" {
-			results[i].Err = refusal(reason)
+			results[i].Err = refusal(reason, "")
 			continue
 		}
 		toAsk, places = append(toAsk, credentials[i]), append(places, i)
@@ -261,7 +261,7 @@ func (r *round) narrow(in *intake, open []int) (toSend []int, narrowed []*sessio
 	for _, i := range open {
 		credential, reason := in.narrow(r.credentials[i])
 		if reason != "" {
-			r.answers[i] = answer{result: Result{Err: refusal(reason)}}
+			r.answers[i] = answer{result: Result{Err: refusal(reason, "")}}
 			continue
 		}
 		r.narrowed[i] = credential
@@ -356,7 +356,7 @@ func answerFromProto(in *sessiondv1.ValidateResponse, sentAt time.Time, sent clo
 		return a
 	}
 	// No verdict at all has the reason 0, which is a refusal too.
-	a.result.Err = refusal(reasonFromProto(in.GetRefusal().GetReason()))
+	a.result.Err = refusal(reasonFromProto(in.GetRefusal().GetReason()), in.GetRefusal().GetExplainId())
 	return a
 }
 
@@ -399,10 +399,11 @@ func (c *Client) observe(ctx context.Context, start time.Time, source Source, er
 		return
 	}
 	c.observer(ctx, Observation{
-		Outcome:  outcome,
-		Reason:   ReasonOf(err),
-		Source:   source,
-		Duration: time.Since(start),
-		Err:      err,
+		Outcome:   outcome,
+		Reason:    ReasonOf(err),
+		ExplainID: ExplainIDOf(err),
+		Source:    source,
+		Duration:  time.Since(start),
+		Err:       err,
 	})
 }

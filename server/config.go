@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sessiond/sessiond/server/internal/authority"
+	"github.com/sessiond/sessiond/server/internal/lifecycle"
 	"github.com/sessiond/sessiond/server/internal/shadow"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/sessioncookie"
@@ -34,6 +35,8 @@ type Config struct {
 	Shadow shadow.Config
 	// CacheBytes bounds the memory of cached records; 0: nothing is cached.
 	CacheBytes int64
+	// Cookies says how the issuer writes its cookies, for sessions made here.
+	Cookies lifecycle.Cookies
 	// OperatorSecret lets callers of SessionAdminService in; empty: only those on
 	// this machine. Never log it.
 	OperatorSecret string

@@ -27,6 +27,7 @@ import (
 	"github.com/sessiond/sessiond/internal/clock"
 	"github.com/sessiond/sessiond/server/internal/authority"
 	"github.com/sessiond/sessiond/server/internal/feed"
+	"github.com/sessiond/sessiond/server/internal/lifecycle"
 	"github.com/sessiond/sessiond/server/internal/replica"
 	"github.com/sessiond/sessiond/server/internal/rpc"
 	"github.com/sessiond/sessiond/server/internal/shadow"
@@ -62,6 +63,7 @@ type Server struct {
 	replica   *replica.Replica
 	authority *authority.Authority
 	sessions  *rpc.Service
+	writer    store.Writer    // nil: sessions are not made here
 	shadow    *shadow.Checker // nil: nothing is compared
 	registry  *prometheus.Registry
 	health    *health.Server
@@ -97,6 +99,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 	if s.source, err = s.openFeed(ctx); err != nil {
 		return nil, err
 	}
+	if s.writer, err = openWriter(ctx, cfg.Store); err != nil {
+		return nil, err
+	}
 	s.replica = replica.New(replica.Config{
 		Bound:        clock.Bound(cfg.Authority.StalenessBound),
 		Store:        s.store,
@@ -119,7 +124,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 10 * time.Second}),
 	)
-	s.sessions = rpc.New(s.authority, s.replica, metrics)
+	traces := rpc.NewTraces(s.store.Describe())
+	s.sessions = rpc.New(s.authority, s.replica, metrics, traces)
 	if cfg.Shadow.IssuerURL != "" {
 		if s.shadow, err = shadow.New(cfg.Shadow, s.authority, s.store.Describe(), metrics.NewShadow(), log); err != nil {
 			return nil, err
@@ -127,7 +133,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 		s.sessions.Observe(s.shadow)
 	}
 	sessiondv1.RegisterSessionServiceServer(s.grpc, s.sessions)
-	sessiondv1.RegisterSessionAdminServiceServer(s.grpc, rpc.NewAdmin(s.authority, s.replica, cfg.OperatorSecret))
+	sessiondv1.RegisterSessionAdminServiceServer(s.grpc, rpc.NewAdmin(s.authority, s.replica, s.lifecycle(), traces, cfg.OperatorSecret))
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 
@@ -140,6 +146,14 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 		}
 	}
 	return s, nil
+}
+
+// lifecycle makes sessions, where they can be made here.
+func (s *Server) lifecycle() *lifecycle.Lifecycle {
+	if s.writer == nil {
+		return nil
+	}
+	return lifecycle.New(s.authority, s.store, s.writer, s.cfg.Cookies)
 }
 
 // openFeed opens the change feed. Where it may be absent and is, that is said.
@@ -290,6 +304,9 @@ func (s *Server) closeStore() error {
 	if s.source != nil {
 		errs = append(errs, s.source.Close())
 	}
+	if s.writer != nil {
+		errs = append(errs, s.writer.Close())
+	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 	}
@@ -303,6 +320,12 @@ func (s *Server) closeAll() error {
 		if l != nil {
 			errs = append(errs, l.Close())
 		}
+	}
+	if s.source != nil {
+		errs = append(errs, s.source.Close())
+	}
+	if s.writer != nil {
+		errs = append(errs, s.writer.Close())
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())

@@ -49,6 +49,26 @@ func openDatabase(ctx context.Context, cfg StoreConfig) (store.Store, error) {
 	}
 }
 
+// openWriter opens what sessions are made with; nil where they are in secondary
+// storage, alone or first.
+func openWriter(ctx context.Context, cfg StoreConfig) (store.Writer, error) {
+	switch {
+	case cfg.Secondary != nil:
+		return nil, nil
+	case cfg.Driver == DriverPostgres:
+		w, err := postgres.OpenWriter(ctx, cfg.postgres())
+		if err != nil {
+			return nil, err // not a nil pointer in an interface
+		}
+		return w, nil
+	}
+	w, err := sqlite.OpenWriter(ctx, cfg.sqlite())
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
 func (c StoreConfig) sqlite() sqlite.Config {
 	return sqlite.Config{Path: c.Path, Create: c.Create, Schema: c.Schema}
 }

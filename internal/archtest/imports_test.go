@@ -69,6 +69,13 @@ var rules = map[string]rule{
 		never: slices.Concat([]string{goGRPC}, anySQL),
 	},
 
+	// Sessions made here, and refusals explained after the fact.
+	"server/internal/lifecycle": {
+		local: []string{"internal/clock", "server/internal/authority", "server/internal/store", "sessioncookie"},
+		never: slices.Concat([]string{goGRPC}, anySQL),
+	},
+	"server/internal/trace": {local: []string{"internal/clock", "server/internal/authority"}, never: slices.Concat([]string{goGRPC}, anySQL)},
+
 	// Staying current: what has ended, who has to know, what is still true.
 	"server/internal/feed":          {local: []string{"server/internal/store"}, never: slices.Concat(transport, anySQL)},
 	"server/internal/feed/feedtest": {local: []string{"server/internal/feed", "server/internal/store"}, never: slices.Concat(transport, anySQL)},
@@ -104,7 +111,7 @@ var rules = map[string]rule{
 	"server/internal/rpc": {
 		local: []string{
 			"gen/sessiond/v1", "internal/clock", "server/internal/authority", "server/internal/feed",
-			"server/internal/hub", "server/internal/replica", "server/internal/store",
+			"server/internal/hub", "server/internal/lifecycle", "server/internal/replica", "server/internal/store", "server/internal/trace",
 		},
 		modules: []string{goGRPC, protobuf, rpcErrors},
 		never:   anySQL,
@@ -117,7 +124,7 @@ var rules = map[string]rule{
 	"server": {
 		local: []string{
 			"gen/sessiond/v1", "internal/clock", "sessioncookie",
-			"server/internal/authority", "server/internal/feed", "server/internal/replica", "server/internal/rpc", "server/internal/sessiondata", "server/internal/shadow",
+			"server/internal/authority", "server/internal/feed", "server/internal/lifecycle", "server/internal/replica", "server/internal/rpc", "server/internal/sessiondata", "server/internal/shadow",
 			"server/internal/store", "server/internal/store/postgres", "server/internal/store/redis", "server/internal/store/secondary", "server/internal/store/sqlite",
 			"server/internal/telemetry",
 		},
@@ -126,7 +133,7 @@ var rules = map[string]rule{
 	"server/internal/config": {
 		// Those of server's parts whose settings are in server.Config.
 		local: []string{
-			"server", "server/internal/authority", "server/internal/issuer", "server/internal/sessiondata", "server/internal/shadow",
+			"server", "server/internal/authority", "server/internal/issuer", "server/internal/lifecycle", "server/internal/sessiondata", "server/internal/shadow",
 			"server/internal/store", "sessioncookie",
 		},
 		modules: []string{toml},

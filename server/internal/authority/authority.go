@@ -228,7 +228,7 @@ func (a *Authority) Validate(ctx context.Context, call Call, c Credential) (Answ
 	if reason != ReasonNone {
 		return Answer{Verdict: Verdict{Reason: reason}, Secret: reading.Secret}, nil
 	}
-	q := call.question(reading.Token)
+	q := a.question(call, reading.Token)
 	known, err := a.records.Get(ctx, q)
 	if err != nil {
 		return Answer{}, err
@@ -270,7 +270,7 @@ func (a *Authority) ValidateBatch(ctx context.Context, call Call, cs []Credentia
 		questions := make([]cache.Question, len(open))
 		known := make([]cache.Answer, len(open))
 		for n, i := range open {
-			questions[n] = call.question(readings[i].Token)
+			questions[n] = a.question(call, readings[i].Token)
 		}
 		if err := a.records.GetBatch(ctx, questions, known); err != nil {
 			return nil, err
@@ -304,7 +304,9 @@ func (a *Authority) settle(call Call) (Call, error) {
 	return call, nil
 }
 
-func (call Call) question(token string) cache.Question {
+// question asks for a token, as the store holds it.
+func (a *Authority) question(call Call, token string) cache.Question {
+	token = a.cfg.TokenForm.Stored(token)
 	return cache.Question{Token: token, Key: feed.KeyOf(token), Arrived: call.Arrived, MaxAge: call.MaxAge}
 }
 
@@ -312,15 +314,33 @@ func (call Call) question(token string) cache.Question {
 // may have moved without an event: such a record is read anew (A8).
 func (answer Answer) byTime() bool { return !answer.Verdict.Good() || answer.Verdict.NeedsRefresh }
 
-// Find verifies a credential and returns its token, be there a session or not. A
-// reason other than ReasonNone says why it does not verify.
-func (a *Authority) Find(now time.Time, c Credential) (string, Reason) {
+// Find verifies a credential and returns its token, be there a session or not: as the
+// browser holds it, and as the store does. A reason other than ReasonNone says why it
+// does not verify.
+func (a *Authority) Find(now time.Time, c Credential) (token, stored string, _ Reason) {
 	reading, reason := a.read(c, now)
-	return reading.Token, reason
+	if reason != ReasonNone {
+		return "", "", reason
+	}
+	return reading.Token, a.cfg.TokenForm.Stored(reading.Token), ReasonNone
 }
 
-// read finds and verifies the credential, and returns its token as the store holds
-// it. It is the one place where credentials are read; Explain calls it too.
+// Decide says whether a record is good at an instant, by this authority's policy.
+func (a *Authority) Decide(r *store.Record, now time.Time) Verdict {
+	return Decide(r, now, a.cfg.Policy)
+}
+
+// Cookies says how credentials are read. Secrets are among it.
+func (a *Authority) Cookies() sessioncookie.Config { return a.cfg.Cookies }
+
+// Policy holds the rules of the decision.
+func (a *Authority) Policy() Policy { return a.cfg.Policy }
+
+// Stored returns a token as the store holds it.
+func (a *Authority) Stored(token string) string { return a.cfg.TokenForm.Stored(token) }
+
+// read finds and verifies the credential. It is the one place where credentials
+// are read; Explain calls it too.
 func (a *Authority) read(c Credential, now time.Time) (sessioncookie.Reading, Reason) {
 	var reading sessioncookie.Reading
 	switch c.Form {
@@ -337,7 +357,6 @@ func (a *Authority) read(c Credential, now time.Time) (sessioncookie.Reading, Re
 	if a.sessionData != nil && c.Form == FormHeaders && a.sessionData.Rejects(c.Cookie, now) {
 		return reading, ReasonSessionDataRejected
 	}
-	reading.Token = a.cfg.TokenForm.Stored(reading.Token)
 	return reading, ReasonNone
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sessiond/sessiond/internal/clock"
+	"github.com/sessiond/sessiond/server/internal/cache"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/sessioncookie"
 )
@@ -59,6 +60,19 @@ const maxExplainedCookies = 64
 // is that of the store, where it could not be asked; the Explanation then holds
 // the steps up to there. d describes the store.
 func (a *Authority) Explain(ctx context.Context, now time.Time, d store.Description, c Credential) (Explanation, error) {
+	return a.explain(now, d, c, func(q cache.Question) (cache.Answer, error) { return a.records.Get(ctx, q) })
+}
+
+// Trace says how an answer that Validate gave was decided, without asking the store.
+func (a *Authority) Trace(now time.Time, d store.Description, c Credential, answer *Answer) Explanation {
+	e, _ := a.explain(now, d, c, func(q cache.Question) (cache.Answer, error) { //nolint:errcheck // it has none: nothing is asked
+		return cache.Answer{Record: answer.Record, AsOf: q.Arrived}, nil
+	})
+	return e
+}
+
+// explain takes the record of a verified token from get.
+func (a *Authority) explain(now time.Time, d store.Description, c Credential, get func(cache.Question) (cache.Answer, error)) (Explanation, error) {
 	e := Explanation{Verdict: VerdictRefused}
 	cookies := sessioncookie.Inspect(c.Cookie, maxExplainedCookies)
 	e.step("intake", true, "%s", a.describeIntake(c, cookies))
@@ -86,8 +100,8 @@ func (a *Authority) Explain(ctx context.Context, now time.Time, d store.Descript
 		return e, nil
 	}
 
-	q := Call{Now: now, Arrived: clock.Now()}.question(reading.Token)
-	known, err := a.records.Get(ctx, q)
+	q := a.question(Call{Now: now, Arrived: clock.Now()}, reading.Token)
+	known, err := get(q)
 	if err != nil {
 		e.Verdict = VerdictUndecided
 		e.step("lookup", false, "%v", err)

@@ -78,7 +78,7 @@ func TestHashedTokens(t *testing.T) {
 	if err != nil || !answers[0].Verdict.Good() || answers[1].Verdict.Good() {
 		t.Errorf("batch: %+v, %v", answers, err)
 	}
-	if found, reason := a.Find(call.Now, bare(token)); reason != ReasonNone || found != hashed {
-		t.Errorf("a revocation would name %d bytes, %s", len(found), reason)
+	if plain, stored, reason := a.Find(call.Now, bare(token)); reason != ReasonNone || plain != token || stored != hashed {
+		t.Errorf("a revocation would name %d bytes, %s", len(stored), reason)
 	}
 }

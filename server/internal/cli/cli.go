@@ -38,6 +38,7 @@ func commands() []command {
 		{"serve", "run the authority", serve},
 		{"validate", "ask a running authority about a credential", validate},
 		{"explain", "decide a credential here, step by step, with the same configuration as serve", explain},
+		{"sessions", "make, list, refresh and end sessions through a running authority", sessionsCommand},
 		{"feed", "install, inspect or remove the change feed in the issuer's database", feedCommand},
 		{"doctor", "check a deployment from outside in, and say what to mend", doctorCommand},
 		{"version", "print the version", version},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"slices"
 	"time"
 
 	"github.com/sessiond/sessiond/server"
@@ -13,14 +14,25 @@ import (
 
 const explainTimeout = 10 * time.Second
 
+const explainSynopsis = `sessiond explain [--file FILE] [--json] [FLAGS] < COOKIE_HEADER
+sessiond explain --server HOST:PORT [--file FILE] [--json] [--operator-secret-file FILE] < COOKIE_HEADER
+sessiond explain --id ID [--server HOST:PORT] [--json] [--operator-secret-file FILE]
+
+Says step by step how a credential is decided: here, with serve's settings and store, or with --server by a
+running authority. --id prints how one was decided that the authority refused lately; workers' observers are
+given the id. Prints names, lengths and digests; never a token, a cookie's value, a signature or a secret.`
+
 func explain(ctx context.Context, args []string, s Streams, env []string) int {
+	if slices.ContainsFunc(args, asksServer) {
+		return explainThere(ctx, args, s, env)
+	}
 	fs := flag.NewFlagSet("explain", flag.ContinueOnError)
 	given := config.RegisterFlags(fs)
 	file := fs.String("config", "", "FILE: configuration file, TOML (SESSIOND_CONFIG)")
 	asJSON := fs.Bool("json", false, "print JSON")
 	var from inputFlags
 	from.register(fs)
-	if code, goOn := parse(fs, args, s, "sessiond explain [--file FILE] [--json] [FLAGS] < COOKIE_HEADER\n\nDecides a credential as serve with the same settings would, and prints each step. Prints names, lengths and\ndigests; never a token, a cookie's value, a signature or a secret."); !goOn {
+	if code, goOn := parse(fs, args, s, explainSynopsis); !goOn {
 		return code
 	}
 	cfg, err := config.Load(config.Sources{Flags: given, Env: env, File: *file}, false)
@@ -47,7 +59,11 @@ func explain(ctx context.Context, args []string, s Streams, env []string) int {
 		return exitUsage
 	}
 	e, storeErr := a.Explain(ctx, time.Now(), st.Describe(), in.authority())
-	if *asJSON {
+	return reportExplanation(s, e, storeErr != nil, *asJSON)
+}
+
+func reportExplanation(s Streams, e authority.Explanation, undecided, asJSON bool) int {
+	if asJSON {
 		enc := json.NewEncoder(s.Out)
 		enc.SetIndent("", "  ")
 		if err := enc.Encode(e); err != nil {
@@ -58,7 +74,7 @@ func explain(ctx context.Context, args []string, s Streams, env []string) int {
 		printExplanation(&printer{w: s.Out}, e)
 	}
 	switch {
-	case storeErr != nil:
+	case undecided:
 		return exitUndecided
 	case e.Verdict == authority.VerdictGood:
 		return exitGood

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/sessiond/sessiond/server"
 	"github.com/sessiond/sessiond/server/internal/authority"
 	"github.com/sessiond/sessiond/server/internal/issuer"
+	"github.com/sessiond/sessiond/server/internal/lifecycle"
 	"github.com/sessiond/sessiond/server/internal/sessiondata"
 	"github.com/sessiond/sessiond/server/internal/shadow"
 	"github.com/sessiond/sessiond/server/internal/store"
@@ -71,6 +73,7 @@ func Load(src Sources, create bool) (Config, error) {
 	cfg.Log = r.log()
 	cfg.Server.Store, cfg.Embedded = r.store(create)
 	cfg.Server.Authority = r.authority()
+	cfg.Server.Cookies = r.cookies()
 	secrets, file := r.secret(cfg.Embedded, create)
 	cfg.SecretFile = file
 	cfg.IssuerURL, cfg.ZoneGiven = r.text(keyBaseURL), values[keyStoreTimeZone].source != sourceDefault
@@ -105,6 +108,7 @@ func LoadStore(src Sources) (server.StoreConfig, time.Duration, error) {
 type reader struct {
 	values map[string]value
 	errs   []error
+	named  []sessioncookie.Naming // what naming returns, once it was asked
 }
 
 func (r *reader) text(key string) string { return strings.TrimSpace(r.values[key].text) }
@@ -341,6 +345,13 @@ func (r *reader) authority() authority.Config {
 // naming returns how the issuer names its cookies; two ways, secure first, where
 // nothing says whether it uses secure cookies.
 func (r *reader) naming() []sessioncookie.Naming {
+	if r.named == nil {
+		r.named = r.readNaming()
+	}
+	return r.named
+}
+
+func (r *reader) readNaming() []sessioncookie.Naming {
 	n := sessioncookie.Naming{Prefix: r.text(keyCookiePrefix), Custom: r.text(keyCookieName)}
 	base := r.text(keyBaseURL)
 	if base != "" {
@@ -364,6 +375,26 @@ func (r *reader) naming() []sessioncookie.Naming {
 	default:
 		return []sessioncookie.Naming{secure, plain}
 	}
+}
+
+// cookies returns how the issuer writes its cookies. Where it is not known whether it
+// uses secure ones, they are not: a browser would drop those of a plain site.
+func (r *reader) cookies() lifecycle.Cookies {
+	naming := r.naming()
+	n := naming[len(naming)-1]
+	c := lifecycle.Cookies{Session: n.SessionToken(), DontRemember: n.DontRemember(), Domain: r.text(keyCookieDomain), Secure: n.Secure}
+	switch r.choice(keyCookieSameSite, "lax", "strict", "none") {
+	case "strict":
+		c.SameSite = http.SameSiteStrictMode
+	case "none":
+		c.SameSite = http.SameSiteNoneMode
+	default:
+		c.SameSite = http.SameSiteLaxMode
+	}
+	if names := r.list(keyCookieNames); len(names) > 0 {
+		c.Session = names[0]
+	}
+	return c
 }
 
 const minSecretBytes = 32

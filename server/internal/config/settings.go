@@ -87,6 +87,8 @@ const (
 	keyCookiePrefix      = "issuer.cookie_prefix"
 	keyCookieName        = "issuer.cookie_name"
 	keyCookieNames       = "issuer.cookie_names"
+	keyCookieDomain      = "issuer.cookie_domain"
+	keyCookieSameSite    = "issuer.cookie_same_site"
 	keyCookieCache       = "issuer.cookie_cache"
 	keyBearer            = "issuer.bearer"
 	keyBearerSignature   = "issuer.bearer_require_signature"
@@ -152,6 +154,8 @@ var settings = []Setting{
 	{Key: keyCookiePrefix, Type: "text", Help: "The issuer's advanced.cookiePrefix. Empty: better-auth."},
 	{Key: keyCookieName, Type: "text", Help: "The issuer's advanced.cookies.session_token.name. Empty: PREFIX.session_token. (session.cookieName is not a Better Auth option; the issuer ignores it, so leave this empty then.)"},
 	{Key: keyCookieNames, Type: "name,…", Help: "The exact cookie names to read, instead of what the settings above give. The first that is present decides, good or bad. For migrations; the issuer reads one."},
+	{Key: keyCookieDomain, Type: "domain", Help: "The issuer's advanced.crossSubDomainCookies.domain: the Domain of cookies made by sessiond sessions. Empty: none."},
+	{Key: keyCookieSameSite, Type: "lax|strict|none", Default: "lax", Help: "The SameSite of cookies made by sessiond sessions, as the issuer's advanced.defaultCookieAttributes has it."},
 	{Key: keyCookieCache, Type: "compact|jwt|jwe", Default: "compact", Help: "The issuer's session.cookieCache.strategy. The cache is never a source of truth, but versions before 1.7 refuse a session whose session_data cookie is bad, even with the cache off. Not read from 1.7 on."},
 	{Key: keyBearer, Type: "bool", Default: "false", Help: "The issuer's bearer plugin is on: the Authorization header is read, by the rules of issuer.version."},
 	{Key: keyBearerSignature, Type: "bool", Default: "false", Help: "The bearer plugin's requireSignature. Off, as in the plugin, a bare database token is a credential."},

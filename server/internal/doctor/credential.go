@@ -83,7 +83,7 @@ func checkSignature(_ context.Context, x *examination) []Finding {
 		return one(Fail, "%v", err)
 	}
 	reading := reader.FromHeaders(x.Cookie, x.Authorization)
-	_, reason := x.authority.Find(x.Now(), x.credential())
+	_, _, reason := x.authority.Find(x.Now(), x.credential())
 	const fix = "issuer.secret_file: the issuer's BETTER_AUTH_SECRET, to the byte (no quotes, no line break within)"
 	switch {
 	case reason == authority.ReasonNoCredential:

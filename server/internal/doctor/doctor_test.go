@@ -427,7 +427,7 @@ func (d *deployment) older(address string) string {
 	srv := grpc.NewServer()
 	d.olderHealth = health.NewServer()
 	healthv1.RegisterHealthServer(srv, d.olderHealth)
-	sessiondv1.RegisterSessionServiceServer(srv, rpc.New(a, nil, nil))
+	sessiondv1.RegisterSessionServiceServer(srv, rpc.New(a, nil, nil, nil))
 	reflection.Register(srv)
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(listener) }()

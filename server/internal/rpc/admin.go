@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"net"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -16,7 +15,10 @@ import (
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
 	"github.com/sessiond/sessiond/server/internal/authority"
 	"github.com/sessiond/sessiond/server/internal/feed"
+	"github.com/sessiond/sessiond/server/internal/lifecycle"
 	"github.com/sessiond/sessiond/server/internal/replica"
+	"github.com/sessiond/sessiond/server/internal/store"
+	"github.com/sessiond/sessiond/server/internal/trace"
 )
 
 // Admin implements sessiond.v1.SessionAdminService. It is safe for concurrent use.
@@ -25,6 +27,9 @@ type Admin struct {
 
 	authority *authority.Authority
 	replica   *replica.Replica
+	lifecycle *lifecycle.Lifecycle // nil: sessions are not written here
+	describe  store.Description
+	traces    *trace.Ring
 	secret    []byte // SHA-256 of the operators' secret; nil: none is set
 }
 
@@ -32,8 +37,9 @@ var _ sessiondv1.SessionAdminServiceServer = (*Admin)(nil)
 
 // NewAdmin returns an Admin. Callers have to send the operators' secret as a bearer
 // token; where none is set, only callers on this machine are let in.
-func NewAdmin(a *authority.Authority, r *replica.Replica, secret string) *Admin {
-	admin := &Admin{authority: a, replica: r}
+// l is nil where sessions cannot be made here; traces are the sessions service's.
+func NewAdmin(a *authority.Authority, r *replica.Replica, l *lifecycle.Lifecycle, traces *Traces, secret string) *Admin {
+	admin := &Admin{authority: a, replica: r, lifecycle: l, describe: traces.describe, traces: traces.ring}
 	if secret != "" {
 		sum := sha256.Sum256([]byte(secret))
 		admin.secret = sum[:]
@@ -75,23 +81,13 @@ func (s *Admin) RevokeUserSessions(ctx context.Context, req *sessiondv1.RevokeUs
 func (s *Admin) targetOf(req *sessiondv1.RevokeSessionRequest) (feed.Target, error) {
 	switch which := req.GetSession().(type) {
 	case *sessiondv1.RevokeSessionRequest_Ref:
-		user, session := which.Ref.GetUserId(), which.Ref.GetSessionId()
-		if user == "" || session == "" {
-			return feed.Target{}, status.Error(codes.InvalidArgument, "ref needs both user_id and session_id")
-		}
-		return feed.Target{User: user, Session: session}, nil
+		user, session, err := idsOf(which.Ref)
+		return feed.Target{User: user, Session: session}, err
 	case *sessiondv1.RevokeSessionRequest_Credential:
-		credential, err := credentialOf(which.Credential)
-		if err != nil {
-			return feed.Target{}, err
-		}
-		token, reason := s.authority.Find(time.Now(), credential)
-		if reason != authority.ReasonNone {
-			return feed.Target{}, status.Errorf(codes.InvalidArgument, "the credential does not verify: %s", reason)
-		}
-		return feed.Target{Token: token}, nil
+		token, err := s.tokenOf(which.Credential)
+		return feed.Target{Token: token}, err
 	default:
-		return feed.Target{}, status.Error(codes.InvalidArgument, "session is not set: send a credential or a ref")
+		return feed.Target{}, errNoSession
 	}
 }
 

@@ -28,7 +28,7 @@ func intakeProto(in authority.Intake) *sessiondv1.GetIntakeResponse {
 
 var zeroAge = durationpb.New(0) // shared and never written to
 
-func (s *Service) response(a *authority.Answer, now time.Time) *sessiondv1.ValidateResponse {
+func (s *Service) response(c authority.Credential, a *authority.Answer, now time.Time) *sessiondv1.ValidateResponse {
 	resp := &sessiondv1.ValidateResponse{
 		Age: zeroAge, Instance: s.intake.GetInstance(), ConfigDigest: s.intake.GetConfigDigest(), Untracked: a.Untracked,
 	}
@@ -39,7 +39,9 @@ func (s *Service) response(a *authority.Answer, now time.Time) *sessiondv1.Valid
 		resp.SessionKey = a.Key[:]
 	}
 	if !a.Verdict.Good() {
-		resp.Verdict = &sessiondv1.ValidateResponse_Refusal{Refusal: &sessiondv1.Refusal{Reason: sessiondv1.Reason(a.Verdict.Reason)}}
+		resp.Verdict = &sessiondv1.ValidateResponse_Refusal{Refusal: &sessiondv1.Refusal{
+			Reason: sessiondv1.Reason(a.Verdict.Reason), ExplainId: s.traces.refused(s.authority, c, a, now),
+		}}
 		return resp
 	}
 	resp.Verdict = &sessiondv1.ValidateResponse_Session{Session: sessionProto(a.Record, now)}
@@ -50,7 +52,7 @@ func (s *Service) response(a *authority.Answer, now time.Time) *sessiondv1.Valid
 
 func sessionProto(r *store.Record, now time.Time) *sessiondv1.Session {
 	s := &r.Session
-	return &sessiondv1.Session{
+	out := &sessiondv1.Session{
 		Id:                   s.ID,
 		UserId:               s.UserID,
 		CreatedAt:            timestamppb.New(s.CreatedAt),
@@ -63,18 +65,21 @@ func sessionProto(r *store.Record, now time.Time) *sessiondv1.Session {
 		Age:                  durationpb.New(since(now, s.CreatedAt)),
 		Idle:                 durationpb.New(since(now, s.UpdatedAt)),
 		Attributes:           attributesProto(s.Attributes),
-		User: &sessiondv1.User{
-			Id:            r.User.ID,
-			Name:          r.User.Name,
-			Email:         r.User.Email,
-			EmailVerified: r.User.EmailVerified,
-			Image:         r.User.Image,
-			CreatedAt:     timestamppb.New(r.User.CreatedAt),
-			UpdatedAt:     timestamppb.New(r.User.UpdatedAt),
-			Role:          r.User.Role,
-			Attributes:    attributesProto(r.User.Attributes),
-		},
 	}
+	if u := r.User; u != nil {
+		out.User = &sessiondv1.User{
+			Id:            u.ID,
+			Name:          u.Name,
+			Email:         u.Email,
+			EmailVerified: u.EmailVerified,
+			Image:         u.Image,
+			CreatedAt:     timestamppb.New(u.CreatedAt),
+			UpdatedAt:     timestamppb.New(u.UpdatedAt),
+			Role:          u.Role,
+			Attributes:    attributesProto(u.Attributes),
+		}
+	}
+	return out
 }
 
 // since is now - t in whole milliseconds, as the issuer computes ages. Both are

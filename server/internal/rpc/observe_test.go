@@ -31,7 +31,7 @@ func TestObserve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, o := rpc.New(a, nil, f.counts), &seen{}
+	s, o := rpc.New(a, nil, f.counts, nil), &seen{}
 	s.Observe(o)
 	forged := cookieCredential(name + "=" + sessioncookie.Sign(f.token, "another-secret-of-thirty-two-bytes"))
 	if _, err := s.Validate(t.Context(), &sessiondv1.ValidateRequest{Credential: cookieCredential(f.cookie)}); err != nil {

@@ -33,6 +33,7 @@ type Service struct {
 	replica   *replica.Replica
 	recorder  Recorder
 	observer  Observer // nil: none
+	traces    *Traces  // nil: refusals have no id
 	intake    *sessiondv1.GetIntakeResponse
 	bound     time.Duration
 	// ending is done when the server stops: Watches would hold it up.
@@ -43,9 +44,10 @@ type Service struct {
 var _ sessiondv1.SessionServiceServer = (*Service)(nil)
 
 // New returns the service over an authority.
-func New(a *authority.Authority, replica *replica.Replica, r Recorder) *Service {
+// traces may be nil: refusals are not kept then.
+func New(a *authority.Authority, replica *replica.Replica, r Recorder, traces *Traces) *Service {
 	in := a.Intake()
-	s := &Service{authority: a, replica: replica, recorder: r, intake: intakeProto(in), bound: in.StalenessBound}
+	s := &Service{authority: a, replica: replica, recorder: r, traces: traces, intake: intakeProto(in), bound: in.StalenessBound}
 	s.ending, s.end = context.WithCancel(context.Background())
 	return s
 }
@@ -76,7 +78,7 @@ func (s *Service) Validate(ctx context.Context, req *sessiondv1.ValidateRequest)
 	}
 	s.recorder.Verdict(answer.Verdict.Reason)
 	s.observe(credential, &answer)
-	return s.response(&answer, call.Now), nil
+	return s.response(credential, &answer, call.Now), nil
 }
 
 // BatchValidate decides many credentials with one lookup.
@@ -105,7 +107,7 @@ func (s *Service) BatchValidate(ctx context.Context, req *sessiondv1.BatchValida
 	for i, answer := range answers {
 		s.recorder.Verdict(answer.Verdict.Reason)
 		s.observe(credentials[i], &answer)
-		resp.Verdicts[i] = s.response(&answer, call.Now)
+		resp.Verdicts[i] = s.response(credentials[i], &answer, call.Now)
 	}
 	return resp, nil
 }

@@ -86,9 +86,9 @@ func newFixture(t *testing.T) *fixture {
 	f.cookie = name + "=" + sessioncookie.Encode(sessioncookie.Sign(token, secret))
 
 	listener := bufconn.Listen(1 << 20)
-	srv := grpc.NewServer()
-	sessiondv1.RegisterSessionServiceServer(srv, rpc.New(a, records, f.counts))
-	sessiondv1.RegisterSessionAdminServiceServer(srv, rpc.NewAdmin(a, records, operators))
+	srv, traces := grpc.NewServer(), rpc.NewTraces(st.Describe())
+	sessiondv1.RegisterSessionServiceServer(srv, rpc.New(a, records, f.counts, traces))
+	sessiondv1.RegisterSessionAdminServiceServer(srv, rpc.NewAdmin(a, records, nil, traces, operators))
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(listener) }()
 	conn, err := grpc.NewClient("passthrough:bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
