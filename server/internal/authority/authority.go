@@ -17,7 +17,6 @@ import (
 	"github.com/sessiond/sessiond/internal/clock"
 	"github.com/sessiond/sessiond/server/internal/cache"
 	"github.com/sessiond/sessiond/server/internal/feed"
-	"github.com/sessiond/sessiond/server/internal/sessiondata"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/sessioncookie"
 )
@@ -29,12 +28,8 @@ type Config struct {
 	// AcceptRetired accepts signatures by a retired secret. The issuer does not:
 	// it verifies with its first secret only.
 	AcceptRetired bool
-	// SessionData, where set, has the issuer's session_data cookie refuse
-	// sessions as issuers before 1.7 do.
-	SessionData *sessiondata.Config
-	// DontRemember is the name of the issuer's dont_remember cookie: sessions
-	// signed in with it are never refreshed. Empty: none.
-	DontRemember string
+	// Companions are the cookies beside the session cookies.
+	Companions []Companion
 	// TokenForm is the form in which the store holds tokens; empty: TokenPlain.
 	TokenForm TokenForm
 	// Policy holds the rules of the decision.
@@ -47,12 +42,11 @@ type Config struct {
 
 // Authority decides. It is safe for concurrent use.
 type Authority struct {
-	cfg          Config
-	reader       *sessioncookie.Reader
-	sessionData  *sessiondata.Checker
-	dontRemember *sessioncookie.Reader
-	records      Records
-	intake       Intake
+	cfg        Config
+	reader     *sessioncookie.Reader
+	companions []companion
+	records    Records
+	intake     Intake
 }
 
 // Records answers what the store holds for a token, from memory where that is as
@@ -94,17 +88,8 @@ func New(cfg Config, records Records) (*Authority, error) {
 		return nil, err
 	}
 	a := &Authority{cfg: cfg, reader: reader, records: records}
-	if cfg.SessionData != nil {
-		if a.sessionData, err = sessiondata.New(*cfg.SessionData); err != nil {
-			return nil, err
-		}
-	}
-	if cfg.DontRemember != "" {
-		other := cfg.Cookies
-		other.Names, other.Bearer = []string{cfg.DontRemember}, false
-		if a.dontRemember, err = sessioncookie.New(other); err != nil {
-			return nil, fmt.Errorf("dont_remember cookie: %w", err)
-		}
+	if a.companions, err = newCompanions(cfg); err != nil {
+		return nil, err
 	}
 	if a.intake, err = newIntake(cfg); err != nil {
 		return nil, err
@@ -126,11 +111,13 @@ func newIntake(cfg Config) (Intake, error) {
 	for _, name := range cfg.Cookies.Names {
 		in.Cookies = append(in.Cookies, CookieRule{Name: name})
 	}
-	if cfg.SessionData != nil {
-		in.Cookies = append(in.Cookies, CookieRule{Name: cfg.SessionData.Name, Chunked: true})
-	}
-	if cfg.DontRemember != "" {
-		in.Cookies = append(in.Cookies, CookieRule{Name: cfg.DontRemember})
+	for _, c := range cfg.Companions {
+		if c.SessionData != nil {
+			in.Cookies = append(in.Cookies, CookieRule{Name: c.SessionData.Name, Chunked: true})
+		}
+		if c.DontRemember != "" {
+			in.Cookies = append(in.Cookies, CookieRule{Name: c.DontRemember})
+		}
 	}
 	digest, err := configDigest(cfg, in)
 	if err != nil {
@@ -354,7 +341,7 @@ func (a *Authority) read(c Credential, now time.Time) (sessioncookie.Reading, Re
 	if reading.Err != nil {
 		return reading, reasonOf(reading.Err)
 	}
-	if a.sessionData != nil && c.Form == FormHeaders && a.sessionData.Rejects(c.Cookie, now) {
+	if beside := a.beside(reading.Name); beside.sessionData != nil && c.Form == FormHeaders && beside.sessionData.Rejects(c.Cookie, now) {
 		return reading, ReasonSessionDataRejected
 	}
 	return reading, ReasonNone
@@ -365,11 +352,12 @@ const sessionDataHorizon = 5 * time.Minute
 
 func (a *Authority) answer(c Credential, reading sessioncookie.Reading, q cache.Question, known cache.Answer, now time.Time) Answer {
 	v := Decide(known.Record, now, a.cfg.Policy)
-	if v.NeedsRefresh && a.dontRemember != nil && c.Form == FormHeaders {
-		v.NeedsRefresh = a.dontRemember.FromHeaders(c.Cookie, "").Err != nil
+	beside := a.beside(reading.Name)
+	if v.NeedsRefresh && beside.dontRemember != nil && c.Form == FormHeaders {
+		v.NeedsRefresh = beside.dontRemember.FromHeaders(c.Cookie, "").Err != nil
 	}
-	if v.Good() && a.sessionData != nil && c.Form == FormHeaders {
-		if d := a.sessionData.GoodFor(c.Cookie, now, sessionDataHorizon); d < sessionDataHorizon {
+	if v.Good() && beside.sessionData != nil && c.Form == FormHeaders {
+		if d := beside.sessionData.GoodFor(c.Cookie, now, sessionDataHorizon); d < sessionDataHorizon {
 			v.Remaining = min(v.Remaining, d)
 		}
 	}

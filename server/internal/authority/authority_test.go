@@ -61,7 +61,7 @@ func newAuthority(t *testing.T, st store.Store, change func(*authority.Config)) 
 	t.Helper()
 	cfg := authority.Config{
 		Cookies:      sessioncookie.Config{Names: []string{name}, Secrets: []string{secret}, Retired: []string{retired}},
-		DontRemember: "better-auth.dont_remember",
+		Companions:   []authority.Companion{{Session: name, DontRemember: "better-auth.dont_remember"}},
 		Policy:       authority.Policy{ExpiresIn: 168 * time.Hour, UpdateAge: 24 * time.Hour},
 		MaxBatchSize: 8,
 	}
@@ -160,6 +160,29 @@ func TestDontRemember(t *testing.T) {
 		answer, err := a.Validate(t.Context(), atNoon(), headers(cookie(token, secret)+extra))
 		if err != nil || !answer.Verdict.Good() || answer.Verdict.NeedsRefresh != want {
 			t.Errorf("%q: %+v, %v; want needs_refresh %t", extra, answer.Verdict, err, want)
+		}
+	}
+}
+
+// TestCompanions: where two names are read, the cookies that count are those beside
+// the one that decided.
+func TestCompanions(t *testing.T) {
+	token := sessioncookie.NewToken()
+	a := newAuthority(t, open(t, token), func(c *authority.Config) {
+		c.Cookies.Names = []string{"__Secure-" + name, name}
+		c.Companions = []authority.Companion{
+			{Session: "__Secure-" + name, DontRemember: "__Secure-better-auth.dont_remember"},
+			{Session: name, DontRemember: "better-auth.dont_remember"},
+		}
+	})
+	good, mark := cookie(token, secret), "better-auth.dont_remember="+sessioncookie.Encode(sessioncookie.Sign("true", secret))
+	for header, want := range map[string]bool{
+		good: true, good + "; " + mark: false, good + "; __Secure-" + mark: true,
+		"__Secure-" + good + "; " + mark: true, "__Secure-" + good + "; __Secure-" + mark: false,
+	} {
+		answer, err := a.Validate(t.Context(), atNoon(), headers(header))
+		if err != nil || !answer.Verdict.Good() || answer.Verdict.NeedsRefresh != want {
+			t.Errorf("%d bytes: %+v, %v; want needs_refresh %t", len(header), answer.Verdict, err, want)
 		}
 	}
 }

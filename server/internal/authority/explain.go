@@ -95,7 +95,7 @@ func (a *Authority) explain(now time.Time, d store.Description, c Credential, ge
 	}
 	if reason != ReasonNone {
 		e.Reason = reason.String()
-		e.step("session_data", false, "the %s cookie beside the token does not verify, and issuer version %s then refuses the session", a.cfg.SessionData.Name, a.cfg.SessionData.Version)
+		e.step("session_data", false, "the %s cookie beside the token does not verify, and issuer version %s then refuses the session", a.beside(reading.Name).SessionData.Name, a.beside(reading.Name).SessionData.Version)
 		e.Advice = []Advice{{Cause: "the issuer's cookie cache was written by another secret, another strategy or another version", Setting: "issuer.cookie_cache, issuer.version"}}
 		return e, nil
 	}

@@ -79,8 +79,10 @@ func Load(src Sources, create bool) (Config, error) {
 	cfg.IssuerURL, cfg.ZoneGiven = r.text(keyBaseURL), values[keyStoreTimeZone].source != sourceDefault
 	cfg.SecretFiles = r.secretFiles(file)
 	cfg.Server.Authority.Cookies.Secrets = secrets
-	if sd := cfg.Server.Authority.SessionData; sd != nil {
-		sd.Secrets = secrets
+	for _, c := range cfg.Server.Authority.Companions {
+		if c.SessionData != nil {
+			c.SessionData.Secrets = secrets
+		}
 	}
 	if err := errors.Join(r.errs...); err != nil {
 		return Config{}, err
@@ -325,7 +327,6 @@ func (r *reader) authority() authority.Config {
 		},
 		StalenessBound: r.duration(keyStalenessBound),
 		MaxBatchSize:   r.integer(keyMaxBatch, 1, 10_000),
-		DontRemember:   naming[0].DontRemember(),
 	}
 	if cfg.Cookies.Names = r.list(keyCookieNames); len(cfg.Cookies.Names) == 0 {
 		for _, n := range naming {
@@ -333,8 +334,12 @@ func (r *reader) authority() authority.Config {
 		}
 	}
 	strategy := r.choice(keyCookieCache, sessiondata.Compact, sessiondata.JWT, sessiondata.JWE)
-	if version != sessioncookie.V1_7 && version != 0 {
-		cfg.SessionData = &sessiondata.Config{Name: naming[0].SessionData(), Strategy: strategy, Version: version}
+	for _, n := range naming {
+		c := authority.Companion{Session: n.SessionToken(), DontRemember: n.DontRemember()}
+		if version != sessioncookie.V1_7 && version != 0 {
+			c.SessionData = &sessiondata.Config{Name: n.SessionData(), Strategy: strategy, Version: version}
+		}
+		cfg.Companions = append(cfg.Companions, c)
 	}
 	if cfg.AcceptRetired && len(cfg.Cookies.Retired) == 0 {
 		r.fail(keyAcceptRetired, "is set and %s is not: there is no retired secret to accept", keyRetiredFile)
