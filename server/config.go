@@ -40,6 +40,12 @@ type Config struct {
 	// OperatorSecret lets callers of SessionAdminService in; empty: only those on
 	// this machine. Never log it.
 	OperatorSecret string
+	// Now is the wall clock that sessions' times are held against; nil: this machine's.
+	// For tests that move it: nothing of the coherence protocol goes by it.
+	Now func() time.Time
+	// Through, where set, is put between the store and its readers, for tests that
+	// break it.
+	Through func(store.Store) store.Store
 	// DrainTimeout is how long calls under way may take when the server stops.
 	DrainTimeout time.Duration
 }

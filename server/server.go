@@ -96,6 +96,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 		return nil, err
 	}
 	s.store = metrics.ObserveStore(opened)
+	if cfg.Through != nil {
+		s.store = cfg.Through(s.store)
+	}
 	if s.source, err = s.openFeed(ctx); err != nil {
 		return nil, err
 	}
@@ -133,7 +136,12 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 		s.sessions.Observe(s.shadow)
 	}
 	sessiondv1.RegisterSessionServiceServer(s.grpc, s.sessions)
-	sessiondv1.RegisterSessionAdminServiceServer(s.grpc, rpc.NewAdmin(s.authority, s.replica, s.lifecycle(), traces, cfg.OperatorSecret))
+	operators := rpc.NewAdmin(s.authority, s.replica, s.lifecycle(), traces, cfg.OperatorSecret)
+	if cfg.Now != nil {
+		s.sessions.SetClock(cfg.Now)
+		operators.SetClock(cfg.Now)
+	}
+	sessiondv1.RegisterSessionAdminServiceServer(s.grpc, operators)
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 
@@ -190,6 +198,10 @@ func (s *Server) AdminAddr() net.Addr {
 
 // Store describes where sessions are read from.
 func (s *Server) Store() store.Description { return s.store.Describe() }
+
+// Settle returns when this authority and the clients that watch it know of everything
+// that was committed before. It is for tests with one authority.
+func (s *Server) Settle(ctx context.Context) error { return s.replica.Settle(ctx) }
 
 // Run serves until the context ends or a listener fails, then drains: it stops
 // accepting, lets calls under way finish within DrainTimeout, and closes the

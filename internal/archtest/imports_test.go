@@ -130,6 +130,13 @@ var rules = map[string]rule{
 		},
 		modules: []string{goGRPC, prometheus},
 	},
+	"server/sessiondtest": {
+		local: []string{
+			"client", "gen/sessiond/v1", "server", "server/internal/authority", "server/internal/lifecycle",
+			"server/internal/store", "server/internal/store/sqlite", "sessioncookie",
+		},
+		modules: []string{goGRPC},
+	},
 	"server/internal/config": {
 		// Those of server's parts whose settings are in server.Config.
 		local: []string{

@@ -19,6 +19,7 @@ var testSupport = []string{
 	"server/internal/pgtest",
 	"server/internal/redistest",
 	"server/internal/store/storetest",
+	"server/sessiondtest",
 }
 
 // isProduction reports whether path is part of what runs at a user's: not a

@@ -97,6 +97,7 @@ func (in input) client() client.Credential {
 type verdictJSON struct {
 	Verdict      string       `json:"verdict"` // good, refused, undecided
 	Reason       string       `json:"reason,omitempty"`
+	ExplainID    string       `json:"explain_id,omitempty"`
 	Error        string       `json:"error,omitempty"`
 	Session      *sessionJSON `json:"session,omitempty"`
 	NeedsRefresh bool         `json:"needs_refresh,omitempty"`
@@ -123,7 +124,7 @@ func report(s Streams, session *client.Session, err error, asJSON bool) int {
 			CreatedAt: session.CreatedAt, UpdatedAt: session.UpdatedAt, ExpiresAt: session.ExpiresAt,
 		}
 	case errors.Is(err, client.ErrInvalid), errors.Is(err, client.ErrNoCredential):
-		v.Verdict, v.Reason, code = "refused", string(client.ReasonOf(err)), exitRefused
+		v.Verdict, v.Reason, v.ExplainID, code = "refused", string(client.ReasonOf(err)), client.ExplainIDOf(err), exitRefused
 	default:
 		v.Verdict, v.Error, code = "undecided", err.Error(), exitUndecided
 	}
@@ -142,7 +143,11 @@ func report(s Streams, session *client.Session, err error, asJSON bool) int {
 		out.line("good: user %s (%s), session %s, expires %s", v.Session.UserID, v.Session.Email, v.Session.ID, v.Session.ExpiresAt.UTC().Format(time.RFC3339))
 	case exitRefused:
 		out.line("refused: %s", v.Reason)
-		(&printer{w: s.Err}).line("sessiond explain, with the server's configuration, says why.")
+		if v.ExplainID != "" {
+			(&printer{w: s.Err}).line("sessiond explain --id %s, as an operator, says why.", v.ExplainID)
+		} else {
+			(&printer{w: s.Err}).line("sessiond explain, with the server's configuration, says why.")
+		}
 	default:
 		out.line("undecided: %s", v.Error)
 	}

@@ -49,6 +49,27 @@ func (r *Replica) Revoke(ctx context.Context, target feed.Target) (feed.Revoked,
 	}
 }
 
+// Settle returns when this replica and its watchers are done with everything that was
+// committed before. Other replicas may not be, nor the clients of earlier lives.
+func (r *Replica) Settle(ctx context.Context) error {
+	revision, err := r.Revision(ctx)
+	if err != nil {
+		return err
+	}
+	for pause := firstRegistryPause; ; pause = min(2*pause, maxRegistryPause) {
+		r.Hurry()
+		k := r.known.Load()
+		if k.place != nil {
+			if done, err := r.cfg.Source.Covers(k.done, k.era, revision); err != nil || done {
+				return err
+			}
+		}
+		if !wait(ctx, pause) {
+			return ctx.Err()
+		}
+	}
+}
+
 // everybodyDone reports whether this replica, its watchers and all other replicas
 // are done with a revocation. before is what was known when it was asked for.
 func (r *Replica) everybodyDone(ctx context.Context, before *knowledge, revoked feed.Revoked) (bool, error) {

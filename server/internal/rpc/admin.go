@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"net"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -30,6 +31,7 @@ type Admin struct {
 	lifecycle *lifecycle.Lifecycle // nil: sessions are not written here
 	describe  store.Description
 	traces    *trace.Ring
+	now       func() time.Time
 	secret    []byte // SHA-256 of the operators' secret; nil: none is set
 }
 
@@ -39,13 +41,16 @@ var _ sessiondv1.SessionAdminServiceServer = (*Admin)(nil)
 // token; where none is set, only callers on this machine are let in.
 // l is nil where sessions cannot be made here; traces are the sessions service's.
 func NewAdmin(a *authority.Authority, r *replica.Replica, l *lifecycle.Lifecycle, traces *Traces, secret string) *Admin {
-	admin := &Admin{authority: a, replica: r, lifecycle: l, describe: traces.describe, traces: traces.ring}
+	admin := &Admin{authority: a, replica: r, lifecycle: l, describe: traces.describe, traces: traces.ring, now: time.Now}
 	if secret != "" {
 		sum := sha256.Sum256([]byte(secret))
 		admin.secret = sum[:]
 	}
 	return admin
 }
+
+// SetClock is as [Service.SetClock].
+func (s *Admin) SetClock(now func() time.Time) { s.now = now }
 
 // RevokeSession implements sessiond.v1.SessionAdminService.
 func (s *Admin) RevokeSession(ctx context.Context, req *sessiondv1.RevokeSessionRequest) (*sessiondv1.RevokeSessionResponse, error) {

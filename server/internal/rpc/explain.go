@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -23,7 +22,7 @@ func (s *Admin) Explain(ctx context.Context, req *sessiondv1.ExplainRequest) (*s
 			return nil, err
 		}
 		// A store that could not be asked is in the explanation: undecided.
-		e, err := s.authority.Explain(ctx, time.Now(), s.describe, credential)
+		e, err := s.authority.Explain(ctx, s.now(), s.describe, credential)
 		if err != nil && ctx.Err() != nil {
 			return nil, statusOf(ctx.Err())
 		}

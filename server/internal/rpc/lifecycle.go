@@ -57,7 +57,7 @@ func (s *Admin) CreateSession(ctx context.Context, req *sessiondv1.CreateSession
 	if req.GetUserId() == "" {
 		return nil, status.Error(codes.InvalidArgument, "user_id is empty: name the user whose session to make")
 	}
-	now := time.Now()
+	now := s.now()
 	made, err := sessions.Create(ctx, now, lifecycle.Wish{
 		UserID: req.GetUserId(), IPAddress: req.GetIpAddress(), UserAgent: req.GetUserAgent(), DontRemember: req.GetDontRememberMe(),
 	})
@@ -75,7 +75,7 @@ func (s *Admin) GetSession(ctx context.Context, req *sessiondv1.GetSessionReques
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := s.now()
 	var found lifecycle.Session
 	switch which := req.GetSession().(type) {
 	case *sessiondv1.GetSessionRequest_Ref:
@@ -125,7 +125,7 @@ func (s *Admin) ListSessions(ctx context.Context, req *sessiondv1.ListSessionsRe
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := s.now()
 	page, next, err := sessions.List(ctx, now, req.GetUserId(), size, after)
 	if err != nil {
 		return nil, lifecycleStatus(err)
@@ -171,7 +171,7 @@ func (s *Admin) ListBrowserSessions(ctx context.Context, req *sessiondv1.ListBro
 	if limit := s.authority.Intake().MaxCredentialBytes; len(req.GetCookie()) > limit {
 		return nil, status.Errorf(codes.InvalidArgument, "cookie is %d bytes: at most %d (limits.max_credential_bytes)", len(req.GetCookie()), limit)
 	}
-	now := time.Now()
+	now := s.now()
 	held, err := sessions.Browser(ctx, now, string(req.GetCookie()))
 	if err != nil {
 		return nil, lifecycleStatus(err)
@@ -197,7 +197,7 @@ func (s *Admin) RefreshSession(ctx context.Context, req *sessiondv1.RefreshSessi
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := s.now()
 	done, err := sessions.Refresh(ctx, now, credential)
 	if err != nil {
 		return nil, lifecycleStatus(err)
@@ -227,7 +227,7 @@ func (s *Admin) tokenOf(c *sessiondv1.Credential) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, token, reason := s.authority.Find(time.Now(), credential)
+	_, token, reason := s.authority.Find(s.now(), credential)
 	if reason != authority.ReasonNone {
 		return "", status.Errorf(codes.InvalidArgument, "the credential does not verify: %s", reason)
 	}

@@ -34,6 +34,7 @@ type Service struct {
 	recorder  Recorder
 	observer  Observer // nil: none
 	traces    *Traces  // nil: refusals have no id
+	now       func() time.Time
 	intake    *sessiondv1.GetIntakeResponse
 	bound     time.Duration
 	// ending is done when the server stops: Watches would hold it up.
@@ -47,10 +48,14 @@ var _ sessiondv1.SessionServiceServer = (*Service)(nil)
 // traces may be nil: refusals are not kept then.
 func New(a *authority.Authority, replica *replica.Replica, r Recorder, traces *Traces) *Service {
 	in := a.Intake()
-	s := &Service{authority: a, replica: replica, recorder: r, traces: traces, intake: intakeProto(in), bound: in.StalenessBound}
+	s := &Service{authority: a, replica: replica, recorder: r, traces: traces, now: time.Now, intake: intakeProto(in), bound: in.StalenessBound}
 	s.ending, s.end = context.WithCancel(context.Background())
 	return s
 }
+
+// SetClock has sessions' times held against another wall clock than this machine's,
+// for tests that move it. Call it before the service serves.
+func (s *Service) SetClock(now func() time.Time) { s.now = now }
 
 // EndWatches ends all Watches, now and from now on: the server stops.
 func (s *Service) EndWatches() { s.end() }
@@ -114,7 +119,7 @@ func (s *Service) BatchValidate(ctx context.Context, req *sessiondv1.BatchValida
 
 // arrival reads both clocks, for a call that has just come in.
 func (s *Service) arrival(maxAge *durationpb.Duration, atLeast string) (authority.Call, error) {
-	call := authority.Call{Now: time.Now(), Arrived: clock.Now(), MaxAge: s.bound, AtLeast: feed.Revision(atLeast)}
+	call := authority.Call{Now: s.now(), Arrived: clock.Now(), MaxAge: s.bound, AtLeast: feed.Revision(atLeast)}
 	if maxAge == nil {
 		return call, nil
 	}

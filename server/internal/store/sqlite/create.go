@@ -113,6 +113,14 @@ func Seed(ctx context.Context, path string, user store.User, session store.Sessi
 	})
 }
 
+// Exec runs a statement on a file, as its owner would. It is for tests.
+func Exec(ctx context.Context, path, statement string, args ...any) error {
+	return write(ctx, path, func(conn *sql.Conn) error {
+		_, err := conn.ExecContext(ctx, statement, args...)
+		return err
+	})
+}
+
 // boolean returns b as Better Auth stores it.
 func boolean(b bool) int {
 	if b {
