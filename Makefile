@@ -57,9 +57,10 @@ e2e: prepare ## Run the end-to-end story: real Better Auth, authority and worker
 HISTORY = cd server/history && go test -count=1 -timeout=60m -v -run '^TestHistory$$' .
 
 .PHONY: history
-history: prepare ## Check histories of real processes under faults, two minutes
+history: prepare ## Check histories of real processes under faults, over Postgres and over Redis
 	$(HISTORY) -bound=500ms -for=50s
 	$(HISTORY) -bound=5s -for=40s
+	$(HISTORY) -store=redis -bound=500ms -for=40s
 
 .PHONY: history-long
 history-long: prepare ## The same with 100,000 revocations
@@ -80,6 +81,12 @@ mutants-ci: prepare ## Three of the mutants; the patches of all have to apply
 .PHONY: vectors
 vectors: prepare ## Compare our verdicts with Better Auth's own (VECTORS=folder)
 	SESSIOND_VECTORS="$(abspath $(VECTORS))" go test -count=1 -run '^TestVectors$$' -v ./server/internal/vectors
+
+HEADERS ?= 17000
+
+.PHONY: differential
+differential: prepare ## Compare verdicts with two versions of real Better Auth over three storages (HEADERS=17000 each)
+	SESSIOND_TEST_DIFFERENTIAL=$(HEADERS) go test -count=1 -timeout=60m -v ./server/internal/differential
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target in turn (FUZZTIME=30s each)

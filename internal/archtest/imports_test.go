@@ -74,7 +74,8 @@ var rules = map[string]rule{
 		local: []string{"internal/clock", "server/internal/authority", "server/internal/store", "sessioncookie"},
 		never: slices.Concat([]string{goGRPC}, anySQL),
 	},
-	"server/internal/trace": {local: []string{"internal/clock", "server/internal/authority"}, never: slices.Concat([]string{goGRPC}, anySQL)},
+	"server/internal/differential": {},
+	"server/internal/trace":        {local: []string{"internal/clock", "server/internal/authority"}, never: slices.Concat([]string{goGRPC}, anySQL)},
 
 	// Staying current: what has ended, who has to know, what is still true.
 	"server/internal/feed":          {local: []string{"server/internal/store"}, never: slices.Concat(transport, anySQL)},

@@ -83,7 +83,7 @@ func TestGuard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // the test is over
+	defer conn.Close()
 	calls := grpc_health_v1.NewHealthClient(conn)
 	check := func(s sessiondtest.Session) codes.Code {
 		_, err := calls.Check(s.Outgoing(t.Context()), &grpc_health_v1.HealthCheckRequest{})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -54,7 +53,7 @@ func Start(t testing.TB) *Authority {
 		t.Fatalf("sessiondtest: %v", err)
 	}
 	var err error
-	if a.server, err = server.New(t.Context(), a.config(), slog.New(slog.NewTextHandler(io.Discard, nil))); err != nil {
+	if a.server, err = server.New(t.Context(), a.config(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatalf("sessiondtest: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))

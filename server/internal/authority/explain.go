@@ -65,7 +65,7 @@ func (a *Authority) Explain(ctx context.Context, now time.Time, d store.Descript
 
 // Trace says how an answer that Validate gave was decided, without asking the store.
 func (a *Authority) Trace(now time.Time, d store.Description, c Credential, answer *Answer) Explanation {
-	e, _ := a.explain(now, d, c, func(q cache.Question) (cache.Answer, error) { //nolint:errcheck // it has none: nothing is asked
+	e, _ := a.explain(now, d, c, func(q cache.Question) (cache.Answer, error) {
 		return cache.Answer{Record: answer.Record, AsOf: q.Arrived}, nil
 	})
 	return e

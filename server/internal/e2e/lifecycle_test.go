@@ -105,7 +105,7 @@ func (h *house) ask(t *testing.T, method, path, cookie string, body, into any) [
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("issuer: %s: %s, %v", path, resp.Status, err)

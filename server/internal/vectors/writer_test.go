@@ -41,7 +41,7 @@ func TestWriteEverySchema(t *testing.T) {
 			if err != nil {
 				return // it needs more than discovery, as TestVectors configures; those written are counted below
 			}
-			defer st.Close() //nolint:errcheck // read only
+			defer st.Close()
 			var w store.Writer
 			if d.Backend == "postgres" {
 				w, err = postgres.OpenWriter(t.Context(), postgres.Config{DSN: place, Zone: cfg.Server.Store.Zone})
@@ -51,7 +51,7 @@ func TestWriteEverySchema(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer w.Close() //nolint:errcheck // what was written was read
+			defer w.Close()
 			a, err := authority.New(cfg.Server.Authority, authority.Direct(st))
 			if err != nil {
 				t.Fatal(err)

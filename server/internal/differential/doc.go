@@ -1,0 +1,3 @@
+// Package differential is tests only: generated headers, decided by real Better Auth
+// and by the authority that serve would run over the same stores.
+package differential
