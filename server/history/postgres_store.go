@@ -9,8 +9,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sessiond/sessiond/server/history/proxy"
 	"github.com/sessiond/sessiond/sessioncookie"
+
+	"github.com/sessiond/sessiond/server/history/proxy"
 )
 
 // postgresStore keeps sessions in rows of a primary with a standby.
@@ -48,7 +49,7 @@ func (p *postgresStore) install(ctx context.Context) error {
 }
 
 func (p *postgresStore) remove() error {
-	p.issuer.close()
+	p.close()
 	if p.cluster == nil {
 		return nil
 	}
