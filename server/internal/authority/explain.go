@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -85,7 +86,7 @@ func (a *Authority) explain(now time.Time, d store.Description, c Credential, ge
 	if reading.Err != nil {
 		e.Reason = reason.String()
 		e.step("signature", false, "%s", a.describeFailure(reason, reading))
-		e.Advice = a.adviseReading(reason, reading, cookies)
+		e.Advice = a.adviseReading(reason, c, reading, cookies)
 		return e, nil
 	}
 	if reading.Signed {
@@ -253,7 +254,7 @@ func describeRecord(d store.Description, r *store.Record, now time.Time) string 
 }
 
 // adviseReading names likely causes of a credential that did not verify.
-func (a *Authority) adviseReading(reason Reason, r sessioncookie.Reading, cookies []sessioncookie.Cookie) []Advice {
+func (a *Authority) adviseReading(reason Reason, c Credential, r sessioncookie.Reading, cookies []sessioncookie.Cookie) []Advice {
 	switch reason {
 	case ReasonNoCredential:
 		var out []Advice
@@ -277,6 +278,9 @@ func (a *Authority) adviseReading(reason Reason, r sessioncookie.Reading, cookie
 	case ReasonUnsignedNotAllowed:
 		return []Advice{{Cause: "a bare database token was presented where a signed credential is wanted", Setting: "issuer.allow_bare_tokens, issuer.bearer_require_signature"}}
 	case ReasonMalformed:
+		if a.encodedTwice(c, r.Name) {
+			return []Advice{{Cause: "the cookie was percent-encoded twice: something copied the encoded value of a Set-Cookie into a cookie of its own; the issuer refuses it too", Setting: "none: copy the decoded value, or let the browser keep the issuer's cookie"}}
+		}
 		for _, k := range cookies {
 			if k.Name == r.Name && k.Dots == 0 {
 				return []Advice{{Cause: "the cookie holds no signature: it is the bare token of the database, or was encoded twice; the issuer refuses it too", Setting: "none: send the cookie as the issuer set it"}}
@@ -301,13 +305,31 @@ func (a *Authority) lookAlike(k sessioncookie.Cookie) (cause, setting string) {
 			return fmt.Sprintf("cookie %s arrived, %s is read: cookie names are case-sensitive", k.Name, want), "issuer.cookie_name"
 		}
 	}
-	switch {
-	case strings.HasSuffix(bare, ".session_token"):
-		return fmt.Sprintf("cookie %s arrived and is not read: the issuer has another cookiePrefix", k.Name), "issuer.cookie_prefix"
-	case k.Dots > 0 && k.ValueBytes >= 32+1+44 && k.ValueBytes <= 96:
-		return fmt.Sprintf("cookie %s has the size of a signed session cookie and is not read", k.Name), "issuer.cookie_name"
+	const standard = ".session_token"
+	switch prefix, isStandard := strings.CutSuffix(bare, standard); {
+	case isStandard && !strings.HasSuffix(a.cfg.Cookies.Names[0], standard):
+		// session.cookieName and session.cookie look like the option and are none.
+		value := `""`
+		if prefix != "better-auth" {
+			value += fmt.Sprintf(` and issuer.cookie_prefix = %q`, prefix)
+		}
+		return fmt.Sprintf("cookie %s arrived, %s is read: the issuer does not use that name (its session.cookieName is not an option, and is ignored)", k.Name, a.cfg.Cookies.Names[0]), "issuer.cookie_name = " + value
+	case isStandard:
+		return fmt.Sprintf("cookie %s arrived, %s is read: the issuer has another cookiePrefix (an empty one is the default, better-auth)", k.Name, a.cfg.Cookies.Names[0]), fmt.Sprintf("issuer.cookie_prefix = %q", prefix)
+	case k.Dots > 0 && k.ValueBytes >= 32+1+44 && k.ValueBytes <= 128:
+		return fmt.Sprintf("cookie %s has the size of a signed session cookie and is not read", k.Name), fmt.Sprintf("issuer.cookie_name = %q, if the issuer's advanced.cookies.session_token.name is that", bare)
 	}
 	return "", ""
+}
+
+// encodedTwice reports whether a cookie verifies once more percent-decoded.
+func (a *Authority) encodedTwice(c Credential, name string) bool {
+	value := c.Value
+	if c.Form == FormHeaders {
+		value, _ = sessioncookie.Find(c.Cookie, name)
+	}
+	once, err := url.PathUnescape(value)
+	return err == nil && once != value && a.reader.FromValue(once).Err == nil
 }
 
 // adviseDecision names likely causes of a session that was refused.

@@ -69,8 +69,8 @@ func TestDifferential(t *testing.T) {
 
 // tally counts headers by what came of them.
 type tally struct {
-	asked, sent, undecided int
-	outcomes               map[string]int
+	asked, sent, undecided, stricter int
+	outcomes                         map[string]int
 }
 
 func differ(t *testing.T, version, storage string, count int, seed uint64) {
@@ -108,7 +108,7 @@ func differ(t *testing.T, version, storage string, count int, seed uint64) {
 			n.compare(t, a, d, version, h, answers[i], i < overSocket, issuer)
 		}
 	}
-	t.Logf("%d headers, %d of them also over a socket; %v; not decided by the issuer %d", n.asked, n.sent, n.outcomes, n.undecided)
+	t.Logf("%d headers, %d of them also over a socket; %v; not decided by the issuer %d, stricter by the rule of schemes %d", n.asked, n.sent, n.outcomes, n.undecided, n.stricter)
 	for _, outcome := range []string{"good by cookie", "good by bearer", "NO_CREDENTIAL", "MALFORMED", "BAD_SIGNATURE", "NOT_FOUND"} {
 		if n.outcomes[outcome] < count/400 {
 			t.Errorf("%s: %d of %d headers: too few to say much", outcome, n.outcomes[outcome], count)
@@ -186,7 +186,11 @@ func (n *tally) compare(t *testing.T, a *authority.Authority, d store.Descriptio
 	if same && want.good {
 		same = want.user == got.Record.User.ID && want.session == got.Record.Session.ID
 	}
-	if !same && !strictScheme(version, c.Authorization) {
+	switch {
+	case same:
+	case want.good && strictScheme(version, c.Authorization):
+		n.stricter++
+	default:
 		e, _ := a.Explain(t.Context(), now, d, c)
 		t.Errorf("the issuer: %s; here: %s; %s\n%+v", want, got.Verdict.Reason, shape(h, issuer.Made), e.Steps)
 	}
