@@ -28,7 +28,7 @@ func TestRing(t *testing.T) {
 	if _, ok := r.Get(second); !ok || first == second {
 		t.Error("the second is not kept")
 	}
-	if r.Add(explained("D", 980)) == "" {
+	if r.Add(explained("D", 990)) == "" {
 		t.Error("one that fits is not kept")
 	}
 	if _, ok := r.Get(third); ok || r.bytes > 1000 {
