@@ -69,8 +69,8 @@ func TestDifferential(t *testing.T) {
 
 // tally counts headers by what came of them.
 type tally struct {
-	asked, sent, undecided, stricter int
-	outcomes                         map[string]int
+	asked, sent, undecided int
+	outcomes               map[string]int
 }
 
 func differ(t *testing.T, version, storage string, count int, seed uint64) {
@@ -105,10 +105,10 @@ func differ(t *testing.T, version, storage string, count int, seed uint64) {
 		}
 		answers := issuer.ask(t, batch)
 		for i, h := range batch {
-			n.compare(t, a, d, version, h, answers[i], i < overSocket, issuer)
+			n.compare(t, a, d, h, answers[i], i < overSocket, issuer)
 		}
 	}
-	t.Logf("%d headers, %d of them also over a socket; %v; not decided by the issuer %d, stricter by the rule of schemes %d", n.asked, n.sent, n.outcomes, n.undecided, n.stricter)
+	t.Logf("%d headers, %d of them also over a socket; %v; not decided by the issuer %d", n.asked, n.sent, n.outcomes, n.undecided)
 	for _, outcome := range []string{"good by cookie", "good by bearer", "NO_CREDENTIAL", "MALFORMED", "BAD_SIGNATURE", "NOT_FOUND"} {
 		if n.outcomes[outcome] < count/400 {
 			t.Errorf("%s: %d of %d headers: too few to say much", outcome, n.outcomes[outcome], count)
@@ -149,7 +149,7 @@ func parseVerdict(t *testing.T, line []byte) verdict {
 	return verdict{status: status}
 }
 
-func (n *tally) compare(t *testing.T, a *authority.Authority, d store.Description, version string, h header, want verdict, socket bool, issuer *issuer) {
+func (n *tally) compare(t *testing.T, a *authority.Authority, d store.Description, h header, want verdict, socket bool, issuer *issuer) {
 	t.Helper()
 	n.asked++
 	c := authority.Credential{}
@@ -186,21 +186,10 @@ func (n *tally) compare(t *testing.T, a *authority.Authority, d store.Descriptio
 	if same && want.good {
 		same = want.user == got.Record.User.ID && want.session == got.Record.Session.ID
 	}
-	switch {
-	case same:
-	case want.good && strictScheme(version, c.Authorization):
-		n.stricter++
-	default:
+	if !same {
 		e, _ := a.Explain(t.Context(), now, d, c)
 		t.Errorf("the issuer: %s; here: %s; %s\n%+v", want, got.Verdict.Reason, shape(h, issuer.Made), e.Steps)
 	}
-}
-
-// strictScheme recognises the one named rule by which we are stricter here
-// (docs/agreement.md): up to 1.4, what is left of an Authorization header after
-// "Bearer " is taken off and holds a space or tab is another scheme, no bare token.
-func strictScheme(version, authorization string) bool {
-	return version == "1.4" && strings.ContainsAny(strings.TrimPrefix(authorization, "Bearer "), " \t")
 }
 
 // shape shows a header with names in the place of tokens and signatures.

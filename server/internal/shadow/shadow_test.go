@@ -218,7 +218,7 @@ func TestBugs(t *testing.T) {
 		credential authority.Credential
 		want       []string // in the log
 	}{
-		{"name", func(s *setup) { s.authority.Cookies.Names = []string{"shop-session"} }, live, []string{"reason=NO_CREDENTIAL", "issuer.cookie_prefix"}},
+		{"name", func(s *setup) { s.authority.Cookies.Names = []string{"shop-session"} }, live, []string{"reason=NO_CREDENTIAL", "issuer.cookie_name"}},
 		{"secret", func(s *setup) { s.authority.Cookies.Secrets = []string{strings.Repeat("k", 32)} }, live, []string{"reason=BAD_SIGNATURE", "issuer.secret_file"}},
 		{"prefix", func(s *setup) { s.authority.Cookies.Names = []string{"__Secure-" + name} }, live, []string{"reason=NO_CREDENTIAL", "issuer.base_url"}},
 		{"version", func(s *setup) { s.authority.Cookies.Version = sessioncookie.V1_3 }, schemeless, []string{"ours=\"good", "issuer=refused"}},
