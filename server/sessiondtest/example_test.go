@@ -19,31 +19,35 @@ import (
 	"github.com/sessiond/sessiond/server/sessiondtest"
 )
 
-// A worker of net/http, tested with its own handler and guard.
-func ExampleStart() {
-	test := func(t *testing.T) {
-		a := sessiondtest.Start(t)
-		guard, err := interceptors.New(a.Client(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		posts := guard.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			session, _ := client.FromContext(r.Context())
-			fmt.Fprintf(w, "hello, %s\n", session.User.Name)
-		}))
-		get := func(s sessiondtest.Session) {
-			recorder := httptest.NewRecorder()
-			posts.ServeHTTP(recorder, s.Request(httptest.NewRequest(http.MethodGet, "/posts", nil)))
-			fmt.Println(recorder.Code)
-		}
-		session := a.SignIn(t, a.User(t, sessiondtest.User{Name: "Ann"}))
-		get(session)
-		a.Advance(t, 6*24*time.Hour) // a session is good for a week
-		get(session)
-		a.SignOut(t, session)
-		get(session)
+// TestHandler is the own test of a worker of net/http: its handler, with the real guard.
+func TestHandler(t *testing.T) {
+	t.Parallel()
+	a := sessiondtest.Start(t)
+	guard, err := interceptors.New(a.Client(t))
+	if err != nil {
+		t.Fatal(err)
 	}
-	_ = test
+	posts := guard.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		session, _ := client.FromContext(r.Context())
+		fmt.Fprintf(w, "hello, %s", session.User.Name)
+	}))
+	get := func(s sessiondtest.Session, want int) {
+		t.Helper()
+		recorder := httptest.NewRecorder()
+		posts.ServeHTTP(recorder, s.Request(httptest.NewRequest(http.MethodGet, "/posts", nil)))
+		if recorder.Code != want {
+			t.Errorf("got %d, want %d", recorder.Code, want)
+		}
+	}
+	ann := a.User(t, sessiondtest.User{Name: "Ann"})
+	first, second := a.SignIn(t, ann), a.SignIn(t, ann)
+	get(first, http.StatusOK)
+	a.SignOut(t, first)
+	get(first, http.StatusUnauthorized)
+	a.Advance(t, 6*24*time.Hour) // a session is good for a week
+	get(second, http.StatusOK)
+	a.Advance(t, 2*24*time.Hour)
+	get(second, http.StatusUnauthorized)
 }
 
 // worker serves a method that streams: the health service's Watch.
