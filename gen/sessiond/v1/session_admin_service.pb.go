@@ -1049,7 +1049,7 @@ func (x *ExplanationStep) GetDetail() string {
 // Advice is a likely cause and what would change the verdict.
 type Advice struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A stable name for the cause, as in docs/faults.md.
+	// A stable name for the cause. Empty: it has none yet.
 	Fault string `protobuf:"bytes,1,opt,name=fault,proto3" json:"fault,omitempty"`
 	// The cause, in a sentence.
 	Cause string `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
