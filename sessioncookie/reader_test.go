@@ -331,19 +331,35 @@ func TestEncode(t *testing.T) {
 }
 
 func TestInspect(t *testing.T) {
+	signed := cookieOf("", testToken, testSecret)[1:]
+	pieces := testToken[:12]
 	header := `theme=dark; ` + cookieOf(testName, testToken, testSecret) + `; q="a.b.c"; ` +
 		testName + `_multi-` + testToken + `=x; ` + testToken + `.` + strings.Repeat("A", 43) + `=; caf` + "\xe9" + `=1; ` +
-		strings.Repeat("-", 200) + `=1`
+		strings.Repeat("-", 200) + `=1; contoso_session=` + signed + `; Contoso_session=` + signed + `; contoso=1; ` + pieces + `=` + signed + `; ` +
+		"q%2Fw%2Be=1; " + testName + ".3=x; contoso.session_token="
+	value := sessioncookie.Cookie{ValueBytes: len(signed), PercentEncoded: true, Dots: 1, SignedShape: true}
+	named := func(name string) sessioncookie.Cookie {
+		c := value
+		c.Name = name
+		return c
+	}
 	want := []sessioncookie.Cookie{
 		{Name: "theme", ValueBytes: 4},
-		{Name: testName, ValueBytes: len(cookieOf("", testToken, testSecret)) - 1, PercentEncoded: true, Dots: 1},
+		named(testName),
 		{Name: "q", ValueBytes: 7, Quoted: true, Dots: 2},
 		{Name: testName + "_multi-[32 bytes]", ValueBytes: 1},
 		{Name: "[32 bytes].[43 bytes]"},
 		{Name: `caf\xe9`, ValueBytes: 1},
 		{Name: strings.Repeat("-", 128), ValueBytes: 1},
+		named("contoso_session"),
+		named("Conto…_session"),
+		{Name: "conto…", ValueBytes: 1},
+		named(pieces[:5] + "…"),
+		{Name: "q%2Fw…", ValueBytes: 1},
+		{Name: testName + ".3", ValueBytes: 1},
+		{Name: "contoso.session_token"},
 	}
-	if diff := cmp.Diff(want, sessioncookie.Inspect(header, 100)); diff != "" {
+	if diff := cmp.Diff(want, sessioncookie.Inspect(header, 100, testName)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if got := len(sessioncookie.Inspect(header, 3)); got != 3 {
@@ -351,6 +367,27 @@ func TestInspect(t *testing.T) {
 	}
 	if got := sessioncookie.Inspect(header, -1); got != nil {
 		t.Errorf("negative limit gives %v", got)
+	}
+}
+
+// TestInspectShowsNoPiece: a piece of a token in a cookie's name is not shown, whether
+// the token is in the header or not.
+func TestInspectShowsNoPiece(t *testing.T) {
+	lower := strings.Map(func(r rune) rune { return 'a' + r%26 }, testToken)
+	for _, token := range []string{testToken, lower} {
+		signed := sessioncookie.Encode(sessioncookie.Sign(token, testSecret))
+		for length := 6; length < 23; length++ {
+			piece := token[3:min(3+length, len(token))]
+			for _, name := range []string{piece, "x-" + piece, piece + ".session_token", strings.ToUpper(piece)} {
+				for _, c := range sessioncookie.Inspect(name+"="+signed+"; "+testName+"="+signed, 10, testName) {
+					for i := 0; i+6 <= len(piece); i++ {
+						if strings.Contains(strings.ToLower(c.Name), strings.ToLower(piece[i:i+6])) {
+							t.Fatalf("name of %d bytes shows six of a token", len(name))
+						}
+					}
+				}
+			}
+		}
 	}
 }
 

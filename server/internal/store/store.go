@@ -27,6 +27,10 @@ type Store interface {
 	// what is wrong and what to do about it.
 	Ready(ctx context.Context) error
 
+	// Clues says what a token that Lookup does not find might be. Explain asks; no
+	// verdict rests on it. Errors are those of Lookup.
+	Clues(ctx context.Context, token string) (Clues, error)
+
 	// Describe says what was found at the start, for logs and for explain.
 	Describe() Description
 
@@ -57,6 +61,17 @@ func (e *EraError) Error() string {
 
 // Unwrap returns [ErrUnavailable].
 func (e *EraError) Unwrap() error { return ErrUnavailable }
+
+// Clues are what a store tells of a token that it does not know.
+type Clues struct {
+	// Empty: the store holds no session at all.
+	Empty bool
+	// SessionID: the token is the id of a session.
+	SessionID bool
+	// Prefix, where set, is another one than the configured, under which secondary
+	// storage has a key of the token.
+	Prefix *string
+}
 
 // Record is what the store holds for one token.
 type Record struct {
@@ -174,6 +189,9 @@ type Description struct {
 	Location string
 	// Session and User are the tables as mapped.
 	Session, User TableDescription
+	// Zone is the zone in which the session's expiry is read, where its column has
+	// none; empty otherwise.
+	Zone string
 }
 
 // TableDescription is one table as mapped.

@@ -59,6 +59,7 @@ type Config struct {
 type Store struct {
 	pool        *pgxpool.Pool
 	statement   *statement
+	clues       string // the statement of Clues
 	description store.Description
 	server      server
 	zone        *time.Location
@@ -151,7 +152,13 @@ func (s *Store) discover(ctx context.Context, override store.Schema) error {
 	if _, err := conn.Exec(opening, s.statement.sql, []string{}); err != nil {
 		return fail(err)
 	}
+	s.clues = cluesSQL(c, m)
+	zone := ""
+	if s.statement.localExpiry() {
+		zone = s.zone.String()
+	}
 	s.description = store.Description{
+		Zone:     zone,
 		Driver:   "postgres",
 		Location: s.server.String(),
 		Session:  m.Session.Describe(),
@@ -288,6 +295,17 @@ func (s *Store) run(ctx context.Context, f func(context.Context) error) error {
 		return fmt.Errorf("%w: %s gave no answer within %s: check its load and the network", store.ErrUnavailable, s.server, s.timeout)
 	}
 	return s.server.unavailable(err)
+}
+
+// Clues implements [store.Store].
+func (s *Store) Clues(ctx context.Context, token string) (c store.Clues, err error) {
+	if !schema.Storable(token) {
+		token = ""
+	}
+	err = s.run(ctx, func(ctx context.Context) error {
+		return s.pool.QueryRow(ctx, s.clues, token).Scan(&c.Empty, &c.SessionID)
+	})
+	return c, err
 }
 
 // Ready implements [store.Store].

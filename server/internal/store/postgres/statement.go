@@ -53,6 +53,27 @@ func newStatement(c *catalog, m *schema.Mapping) (*statement, error) {
 	return s, nil
 }
 
+// localExpiry reports whether the session's expiry has no time zone of its own.
+func (s *statement) localExpiry() bool {
+	for i, slot := range s.slots {
+		if !slot.User && slot.Field == "expiresAt" {
+			return s.cells[i].local
+		}
+	}
+	return false
+}
+
+// cluesSQL asks whether there are sessions, and whether $1 is the id of one; an id
+// that is no text is compared only where that needs no scan of the table.
+func cluesSQL(c *catalog, m *schema.Mapping) string {
+	id := m.Session.Fields["id"]
+	isID := "false AND $1::text IS NULL"
+	if c.typeOf(m.Session, id.Name).family() == textFamily {
+		isID = fmt.Sprintf("EXISTS (SELECT 1 FROM %s WHERE %s = $1::text)", m.Session.SQL(), schema.Quote(id.Name))
+	}
+	return fmt.Sprintf("SELECT NOT EXISTS (SELECT 1 FROM %s), %s", m.Session.SQL(), isID)
+}
+
 // newCell says how to read column. Casts leave few types to decode, and none of
 // them can fail for a value the column can hold: one bad row must not spoil the
 // statement.

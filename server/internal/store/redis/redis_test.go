@@ -203,3 +203,44 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	open(t, redis.Config{URL: "redis://:correct@" + guarded.Address + "/3"})
 }
+
+func TestClues(t *testing.T) {
+	server := redistest.Start(t)
+	i := redistest.NewIssuer(t, server, prefix)
+	s := open(t, redis.Config{URL: server.URL(), Prefix: prefix})
+	clues := func(s *redis.Store, token string) store.Clues {
+		t.Helper()
+		c, err := s.Clues(t.Context(), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	i.Do("SET", "other", "x")
+	i.Do("SET", prefix+"active-sessions-u", "[]")
+	if c := clues(s, "t"); !c.Empty || c.Prefix != nil {
+		t.Errorf("without sessions: %+v", c)
+	}
+	i.Do("SET", prefix+"one", "x")
+	if c := clues(s, "t"); c.Empty || c.Prefix != nil {
+		t.Errorf("with another's session: %+v", c)
+	}
+	i.Do("SET", "session:t", "x")
+	if c := clues(s, "t"); c.Prefix == nil || *c.Prefix != "session:" {
+		t.Errorf("under another prefix: %+v", c)
+	}
+	odd := open(t, redis.Config{URL: server.URL(), Prefix: "a*[b]?\\:"})
+	if c := clues(odd, "none"); !c.Empty {
+		t.Errorf("a prefix of special characters: %+v", c)
+	}
+	i.Do("SET", "a*[b]?\\:one", "x")
+	if c := clues(odd, "none"); c.Empty {
+		t.Errorf("a prefix of special characters finds no key: %+v", c)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Clues(t.Context(), "t"); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("closed: error %v, want ErrUnavailable", err)
+	}
+}

@@ -14,7 +14,9 @@ var ErrNull = errors.New("is NULL")
 // Slot is one column that a lookup reads.
 type Slot struct {
 	// User tells the user table's columns from the session table's.
-	User   bool
+	User bool
+	// Field is the issuer's name of the field; empty for an additional column.
+	Field  string
 	Column Column
 	// Want is what the value is to be read as: HoldsText as KindString,
 	// HoldsTime as KindTime, HoldsBool as KindBool. Zero: go by the column's type.
@@ -92,7 +94,7 @@ func fieldSlots(r role, t MappedTable, user bool, setters map[string]setter) []S
 	for _, f := range r.fields {
 		s, wanted := setters[f.name]
 		if c, ok := t.Fields[f.name]; ok && wanted {
-			slots = append(slots, Slot{User: user, Column: c, Want: f.holds, required: s.required, set: s.set})
+			slots = append(slots, Slot{User: user, Field: f.name, Column: c, Want: f.holds, required: s.required, set: s.set})
 		}
 	}
 	return slots

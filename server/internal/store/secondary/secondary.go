@@ -140,6 +140,17 @@ func kept(row store.Record) store.Record {
 	return store.Record{}
 }
 
+// Clues implements [store.Store].
+func (s *Store) Clues(ctx context.Context, token string) (store.Clues, error) {
+	c, err := s.cfg.First.Clues(ctx, token)
+	if err != nil {
+		return c, err
+	}
+	rows, err := s.cfg.Rows.Clues(ctx, token)
+	c.Empty, c.SessionID = c.Empty && rows.Empty, rows.SessionID
+	return c, err
+}
+
 // Ready implements [store.Store].
 func (s *Store) Ready(ctx context.Context) error {
 	return errors.Join(s.cfg.First.Ready(ctx), s.cfg.Rows.Ready(ctx))

@@ -34,9 +34,10 @@ func (h *held) Lookup(_ context.Context, era store.Era, tokens []string) ([]stor
 	}
 	return records, nil
 }
-func (h *held) Ready(context.Context) error { return h.err }
-func (h *held) Describe() store.Description { return store.Description{Driver: "held"} }
-func (h *held) Close() error                { return nil }
+func (h *held) Clues(context.Context, string) (store.Clues, error) { return store.Clues{}, h.err }
+func (h *held) Ready(context.Context) error                        { return h.err }
+func (h *held) Describe() store.Description                        { return store.Description{Driver: "held"} }
+func (h *held) Close() error                                       { return nil }
 
 var now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 

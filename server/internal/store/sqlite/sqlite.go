@@ -48,6 +48,7 @@ type Config struct {
 type Store struct {
 	db          *sql.DB
 	one, many   *sql.Stmt
+	clues       string // the statement of Clues
 	slots       []schema.Slot
 	description store.Description
 	path        string
@@ -120,6 +121,8 @@ func (s *Store) discover(ctx context.Context, override store.Schema) error {
 	if s.many, err = s.db.PrepareContext(ctx, text+manyTokens); err != nil {
 		return unavailable(s.path, err)
 	}
+	s.clues = fmt.Sprintf("SELECT NOT EXISTS (SELECT 1 FROM %[1]s), EXISTS (SELECT 1 FROM %[1]s WHERE %[2]s = ?1)",
+		m.Session.SQL(), schema.Quote(m.Session.Fields["id"].Name))
 	s.description = store.Description{
 		Driver:   "sqlite",
 		Location: s.path,
@@ -248,6 +251,14 @@ func (s *Store) run(ctx context.Context, f func(context.Context) error) error {
 		return fmt.Errorf("%w: %s gave no answer within %s: check what locks it", store.ErrUnavailable, s.path, lookupTimeout)
 	}
 	return unavailable(s.path, err)
+}
+
+// Clues implements [store.Store].
+func (s *Store) Clues(ctx context.Context, token string) (c store.Clues, err error) {
+	err = s.run(ctx, func(ctx context.Context) error {
+		return s.db.QueryRowContext(ctx, s.clues, token).Scan(&c.Empty, &c.SessionID)
+	})
+	return c, err
 }
 
 // Ready implements [store.Store].

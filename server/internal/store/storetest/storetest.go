@@ -43,6 +43,7 @@ func Run(t *testing.T, open Opener) {
 		{"Cancelled", testCancelled},
 		{"Closed", testClosed},
 		{"Describe", testDescribe},
+		{"Clues", testClues},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.test(t, open) })
 	}
@@ -500,6 +501,37 @@ func testClosed(t *testing.T, open Opener) {
 	}
 	if err := s.Close(); err != nil {
 		t.Errorf("second Close: %v", err)
+	}
+}
+
+func testClues(t *testing.T, open Opener) {
+	clues := func(s store.Store, token string) store.Clues {
+		t.Helper()
+		c, err := s.Clues(t.Context(), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	s := open(t, basic("a"))
+	for token, want := range map[string]store.Clues{"s0": {SessionID: true}, "s1": {}, "a": {}, "": {}, "\x00": {}, "'": {}} {
+		if got := clues(s, token); got != want {
+			t.Errorf("token %q: %+v, want %+v", token, got, want)
+		}
+	}
+	if got, want := clues(open(t, basic()), "a"), (store.Clues{Empty: true}); got != want {
+		t.Errorf("without sessions: %+v, want %+v", got, want)
+	}
+	serial := basic("a")
+	serial.Tables[1].Columns[0].Type, serial.Tables[1].Rows[0][0] = Int, 7
+	if got := clues(open(t, serial), "not a number"); got != (store.Clues{}) {
+		t.Errorf("with ids that are numbers: %+v", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Clues(t.Context(), "a"); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("closed: error %v, want ErrUnavailable", err)
 	}
 }
 
