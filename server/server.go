@@ -130,13 +130,13 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 	traces := rpc.NewTraces(s.store.Describe())
 	s.sessions = rpc.New(s.authority, s.replica, metrics, traces)
 	if cfg.Shadow.IssuerURL != "" {
-		if s.shadow, err = shadow.New(cfg.Shadow, s.authority, s.store.Describe(), metrics.NewShadow(), log); err != nil {
+		if s.shadow, err = shadow.New(cfg.Shadow, s.authority, s.store, metrics.NewShadow(), log); err != nil {
 			return nil, err
 		}
 		s.sessions.Observe(s.shadow)
 	}
 	sessiondv1.RegisterSessionServiceServer(s.grpc, s.sessions)
-	operators := rpc.NewAdmin(s.authority, s.replica, s.lifecycle(), traces, cfg.OperatorSecret)
+	operators := rpc.NewAdmin(s.authority, s.replica, s.lifecycle(), s.store, traces, cfg.OperatorSecret)
 	if cfg.Now != nil {
 		s.sessions.SetClock(cfg.Now)
 		operators.SetClock(cfg.Now)

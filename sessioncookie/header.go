@@ -1,6 +1,9 @@
 package sessioncookie
 
-import "strings"
+import (
+	"iter"
+	"strings"
+)
 
 // cookieScan walks the name=value pairs of a Cookie header as the issuer's
 // parser does: pairs end at ";" and at nothing else, a piece without "=" is
@@ -43,6 +46,21 @@ func Find(header, name string) (value string, n int) {
 				value = val
 			}
 			n++
+		}
+	}
+}
+
+// All yields the name and the value of every cookie of a header, in order and as
+// the issuer tells them apart: trimmed, the value neither unquoted nor decoded. Both
+// alias header.
+func All(header string) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		scan := cookieScan{rest: header}
+		for {
+			name, value, ok := scan.next()
+			if !ok || !yield(name, value) {
+				return
+			}
 		}
 	}
 }

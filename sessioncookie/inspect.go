@@ -43,10 +43,8 @@ type Cookie struct {
 func Inspect(header string, max int, known ...string) []Cookie {
 	var cookies []Cookie
 	values := runsOfValues(header)
-	scan := cookieScan{rest: header}
-	for len(cookies) < max {
-		name, value, ok := scan.next()
-		if !ok {
+	for name, value := range All(header) {
+		if len(cookies) >= max {
 			break
 		}
 		c := Cookie{
@@ -85,18 +83,14 @@ func isIssuers(name string) bool {
 // are long enough to be a token, in lower case.
 func runsOfValues(header string) []string {
 	var runs []string
-	scan := cookieScan{rest: header}
-	for {
-		_, value, ok := scan.next()
-		if !ok {
-			return runs
-		}
+	for _, value := range All(header) {
 		for run := range strings.FieldsFuncSeq(value, func(r rune) bool { return r > 0x7e || !isAlnum(byte(r)) }) {
 			if len(run) >= valueRun {
 				runs = append(runs, strings.ToLower(run))
 			}
 		}
 	}
+	return runs
 }
 
 // overlaps reports whether a name and one of the runs share more than shownRun bytes.

@@ -14,10 +14,8 @@ const multiInfix = "_multi-"
 func MultiSession(header, name string, max int) []string {
 	var values []string
 	seen := make(map[string]bool)
-	scan := cookieScan{rest: header}
-	for len(values) < max {
-		key, value, ok := scan.next()
-		if !ok {
+	for key, value := range All(header) {
+		if len(values) >= max {
 			break
 		}
 		if !seen[key] && len(key) > len(name)+len(multiInfix) && strings.HasPrefix(key, name+multiInfix) {

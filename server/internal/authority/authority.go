@@ -47,6 +47,7 @@ type Authority struct {
 	companions []companion
 	records    Records
 	intake     Intake
+	own        int // how many of the secrets are not retired
 }
 
 // Records answers what the store holds for a token, from memory where that is as
@@ -79,6 +80,7 @@ type CookieRule struct {
 
 // New returns an Authority over records. It checks the configuration and does no I/O.
 func New(cfg Config, records Records) (*Authority, error) {
+	own := len(cfg.Cookies.Secrets)
 	if cfg.AcceptRetired {
 		cfg.Cookies.Secrets = append(append([]string(nil), cfg.Cookies.Secrets...), cfg.Cookies.Retired...)
 		cfg.Cookies.Retired = nil
@@ -87,7 +89,7 @@ func New(cfg Config, records Records) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{cfg: cfg, reader: reader, records: records}
+	a := &Authority{cfg: cfg, reader: reader, records: records, own: own}
 	if a.companions, err = newCompanions(cfg); err != nil {
 		return nil, err
 	}

@@ -230,7 +230,7 @@ func TestUndecided(t *testing.T) {
 	if _, err := a.Validate(t.Context(), atNoon(), headers(cookie(token, secret))); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("closed: %v", err)
 	}
-	e, err := a.Explain(t.Context(), noon, st.Describe(), headers(cookie(token, secret)))
+	e, err := a.Explain(t.Context(), noon, st, headers(cookie(token, secret)))
 	if !errors.Is(err, store.ErrUnavailable) || e.Verdict != authority.VerdictUndecided {
 		t.Errorf("explain: %s, %v", e.Verdict, err)
 	}

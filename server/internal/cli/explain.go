@@ -58,7 +58,7 @@ func explain(ctx context.Context, args []string, s Streams, env []string) int {
 		fail(s, "%v", err)
 		return exitUsage
 	}
-	e, storeErr := a.Explain(ctx, time.Now(), st.Describe(), in.authority())
+	e, storeErr := a.Explain(ctx, time.Now(), st, in.authority())
 	return reportExplanation(s, e, storeErr != nil, *asJSON)
 }
 

@@ -57,7 +57,7 @@ func explanationOf(in *sessiondv1.Explanation) authority.Explanation {
 		e.Steps = append(e.Steps, authority.Step{Name: step.GetName(), OK: step.GetOk(), Detail: step.GetDetail()})
 	}
 	for _, a := range in.GetAdvice() {
-		e.Advice = append(e.Advice, authority.Advice{Cause: a.GetCause(), Setting: a.GetSetting()})
+		e.Advice = append(e.Advice, authority.Advice{Fault: authority.Fault(a.GetFault()), Cause: a.GetCause(), Setting: a.GetSetting()})
 	}
 	return e
 }

@@ -187,7 +187,7 @@ func (n *tally) compare(t *testing.T, a *authority.Authority, d store.Descriptio
 		same = want.user == got.Record.User.ID && want.session == got.Record.Session.ID
 	}
 	if !same {
-		e, _ := a.Explain(t.Context(), now, d, c)
+		e := a.Trace(now, d, c, &got)
 		t.Errorf("the issuer: %s; here: %s; %s\n%+v", want, got.Verdict.Reason, shape(h, issuer.Made), e.Steps)
 	}
 }

@@ -24,7 +24,7 @@ func checkCookieNames(ctx context.Context, x *examination) []Finding {
 		return one(Skipped, "the request has no Cookie header")
 	}
 	seen := make(map[string]int)
-	for _, c := range sessioncookie.Inspect(x.Cookie, maxCookies) {
+	for _, c := range sessioncookie.Inspect(x.Cookie, maxCookies, names...) {
 		seen[c.Name]++
 	}
 	var found []Finding
@@ -56,7 +56,7 @@ func (x *examination) noSessionCookie(ctx context.Context) Finding {
 	c := x.credential()
 	c.Authorization = ""
 	// The error is the store's, which is not asked where nothing verified.
-	e, _ := x.authority.Explain(ctx, x.Now(), x.describe(), c)
+	e, _ := x.authority.Explain(ctx, x.Now(), x.source(), c)
 	f := mend(Fail, "issuer.base_url, issuer.cookie_prefix or issuer.cookie_name", "no cookie arrived of the names that are read: %s", strings.Join(x.Server.Authority.Cookies.Names, ", "))
 	f.Trace = e.Steps
 	if len(e.Advice) > 0 {

@@ -177,6 +177,12 @@ func (n noRecords) GetBatch(context.Context, []cache.Question, []cache.Answer) e
 	return fmt.Errorf("%w: %w", store.ErrUnavailable, n.err)
 }
 
+func (n noRecords) Describe() store.Description { return store.Description{} }
+
+func (n noRecords) Clues(context.Context, string) (store.Clues, error) {
+	return store.Clues{}, fmt.Errorf("%w: %w", store.ErrUnavailable, n.err)
+}
+
 func (n noRecords) NeedsRead(feed.Revision) (bool, error) { return false, store.ErrUnavailable }
 
 // given reports whether there is a credential to look at.

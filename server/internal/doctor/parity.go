@@ -11,7 +11,6 @@ import (
 	"github.com/sessiond/sessiond/internal/clock"
 	"github.com/sessiond/sessiond/server/internal/authority"
 	"github.com/sessiond/sessiond/server/internal/issuer"
-	"github.com/sessiond/sessiond/server/internal/store"
 )
 
 // stricter are the reasons that only our own policy gives.
@@ -105,7 +104,7 @@ func remember(p party, reason *authority.Reason) func(context.Context) (issuer.V
 // disagreement adds how we decided, with what explain advises.
 func (x *examination) disagreement(ctx context.Context, what string) Finding {
 	// Where the store could not be asked, the last step says so.
-	e, _ := x.authority.Explain(ctx, x.Now(), x.describe(), x.credential())
+	e, _ := x.authority.Explain(ctx, x.Now(), x.source(), x.credential())
 	f := mend(Fail, "sessiond explain shows the same trace with advice", "%s", what)
 	f.Trace = e.Steps
 	for _, advice := range e.Advice {
@@ -128,12 +127,12 @@ func say(v issuer.Verdict, reason authority.Reason) string {
 	return "refused"
 }
 
-// describe is what explain says of the store.
-func (x *examination) describe() store.Description {
+// source is where explain looks.
+func (x *examination) source() authority.Source {
 	if x.storeErr != nil {
-		return store.Description{}
+		return noRecords{x.storeErr}
 	}
-	return x.store.Describe()
+	return x.store
 }
 
 // decide is our own verdict, by the code that serves.

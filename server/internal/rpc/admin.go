@@ -18,7 +18,6 @@ import (
 	"github.com/sessiond/sessiond/server/internal/feed"
 	"github.com/sessiond/sessiond/server/internal/lifecycle"
 	"github.com/sessiond/sessiond/server/internal/replica"
-	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/server/internal/trace"
 )
 
@@ -29,7 +28,7 @@ type Admin struct {
 	authority *authority.Authority
 	replica   *replica.Replica
 	lifecycle *lifecycle.Lifecycle // nil: sessions are not written here
-	describe  store.Description
+	store     authority.Source
 	traces    *trace.Ring
 	now       func() time.Time
 	secret    []byte // SHA-256 of the operators' secret; nil: none is set
@@ -39,9 +38,10 @@ var _ sessiondv1.SessionAdminServiceServer = (*Admin)(nil)
 
 // NewAdmin returns an Admin. Callers have to send the operators' secret as a bearer
 // token; where none is set, only callers on this machine are let in.
-// l is nil where sessions cannot be made here; traces are the sessions service's.
-func NewAdmin(a *authority.Authority, r *replica.Replica, l *lifecycle.Lifecycle, traces *Traces, secret string) *Admin {
-	admin := &Admin{authority: a, replica: r, lifecycle: l, describe: traces.describe, traces: traces.ring, now: time.Now}
+// l is nil where sessions cannot be made here; src is where Explain looks, and traces
+// are the sessions service's.
+func NewAdmin(a *authority.Authority, r *replica.Replica, l *lifecycle.Lifecycle, src authority.Source, traces *Traces, secret string) *Admin {
+	admin := &Admin{authority: a, replica: r, lifecycle: l, store: src, traces: traces.ring, now: time.Now}
 	if secret != "" {
 		sum := sha256.Sum256([]byte(secret))
 		admin.secret = sum[:]

@@ -22,7 +22,7 @@ func (s *Admin) Explain(ctx context.Context, req *sessiondv1.ExplainRequest) (*s
 			return nil, err
 		}
 		// A store that could not be asked is in the explanation: undecided.
-		e, err := s.authority.Explain(ctx, s.now(), s.describe, credential)
+		e, err := s.authority.Explain(ctx, s.now(), s.store, credential)
 		if err != nil && ctx.Err() != nil {
 			return nil, statusOf(ctx.Err())
 		}
@@ -47,7 +47,7 @@ func explanationProto(e *authority.Explanation) *sessiondv1.Explanation {
 		out.Steps = append(out.Steps, &sessiondv1.ExplanationStep{Name: s.Name, Ok: s.OK, Detail: s.Detail})
 	}
 	for _, a := range e.Advice {
-		out.Advice = append(out.Advice, &sessiondv1.Advice{Cause: a.Cause, Setting: a.Setting})
+		out.Advice = append(out.Advice, &sessiondv1.Advice{Fault: string(a.Fault), Cause: a.Cause, Setting: a.Setting})
 	}
 	return out
 }

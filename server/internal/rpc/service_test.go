@@ -88,7 +88,7 @@ func newFixture(t *testing.T) *fixture {
 	listener := bufconn.Listen(1 << 20)
 	srv, traces := grpc.NewServer(), rpc.NewTraces(st.Describe())
 	sessiondv1.RegisterSessionServiceServer(srv, rpc.New(a, records, f.counts, traces))
-	sessiondv1.RegisterSessionAdminServiceServer(srv, rpc.NewAdmin(a, records, nil, traces, operators))
+	sessiondv1.RegisterSessionAdminServiceServer(srv, rpc.NewAdmin(a, records, nil, st, traces, operators))
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(listener) }()
 	conn, err := grpc.NewClient("passthrough:bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),

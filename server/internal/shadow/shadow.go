@@ -16,7 +16,6 @@ import (
 	"github.com/sessiond/sessiond/internal/clock"
 	"github.com/sessiond/sessiond/server/internal/authority"
 	"github.com/sessiond/sessiond/server/internal/issuer"
-	"github.com/sessiond/sessiond/server/internal/store"
 )
 
 // Config says what is compared.
@@ -51,7 +50,7 @@ type Recorder interface {
 type Checker struct {
 	sample    float64
 	authority *authority.Authority
-	store     store.Description
+	store     authority.Source
 	issuer    *issuer.Client
 	recorder  Recorder
 	log       *slog.Logger
@@ -68,7 +67,7 @@ type item struct {
 
 // New returns a Checker of the verdicts of an authority over a store. It does no
 // I/O; Run compares.
-func New(cfg Config, a *authority.Authority, d store.Description, r Recorder, log *slog.Logger) (*Checker, error) {
+func New(cfg Config, a *authority.Authority, src authority.Source, r Recorder, log *slog.Logger) (*Checker, error) {
 	if cfg.PerMinute <= 0 {
 		return nil, errors.New("shadow.per_minute is not above zero: leave shadow.issuer_url empty to compare nothing")
 	}
@@ -77,7 +76,7 @@ func New(cfg Config, a *authority.Authority, d store.Description, r Recorder, lo
 		return nil, fmt.Errorf("shadow.issuer_url: %w", err)
 	}
 	return &Checker{
-		sample: cfg.Sample, authority: a, store: d, issuer: client, recorder: r, log: log,
+		sample: cfg.Sample, authority: a, store: src, issuer: client, recorder: r, log: log,
 		pace: pace{every: time.Minute / time.Duration(cfg.PerMinute)}, queue: make(chan item, queueLength),
 	}, nil
 }

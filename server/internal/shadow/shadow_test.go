@@ -157,7 +157,7 @@ func checker(t *testing.T, s setup, url string) (a *authority.Authority, c *shad
 	t.Helper()
 	a, st := s.newAuthority(t)
 	y, log = newTally(), &safeLog{}
-	c, err := shadow.New(shadow.Config{IssuerURL: url, PerMinute: 60_000, Sample: 1}, a, st.Describe(), y, slog.New(slog.NewTextHandler(log, nil)))
+	c, err := shadow.New(shadow.Config{IssuerURL: url, PerMinute: 60_000, Sample: 1}, a, st, y, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,7 +359,7 @@ func TestSample(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			y := newTally()
-			c, err := shadow.New(shadow.Config{IssuerURL: "http://127.0.0.1:1", PerMinute: 1, Sample: tt.sample}, a, st.Describe(), y, slog.New(slog.DiscardHandler))
+			c, err := shadow.New(shadow.Config{IssuerURL: "http://127.0.0.1:1", PerMinute: 1, Sample: tt.sample}, a, st, y, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}

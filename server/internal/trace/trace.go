@@ -84,7 +84,7 @@ func size(e *authority.Explanation) int {
 		n += len(s.Name) + len(s.Detail)
 	}
 	for _, a := range e.Advice {
-		n += len(a.Cause) + len(a.Setting)
+		n += len(a.Fault) + len(a.Cause) + len(a.Setting)
 	}
 	return n
 }

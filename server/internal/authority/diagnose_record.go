@@ -1,0 +1,257 @@
+package authority
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sessiond/sessiond/server/internal/sessiondata"
+	"github.com/sessiond/sessiond/server/internal/store"
+	"github.com/sessiond/sessiond/sessioncookie"
+)
+
+// finding is what explain knows once a record was read for a verified token.
+type finding struct {
+	*diagnosis
+	store  store.Description
+	now    time.Time
+	record *store.Record
+	// lookup reads the record of a token as the browser holds it, in a form of the
+	// store's; nil where the store is not to be asked.
+	lookup func(token string, form TokenForm) (*store.Record, error)
+	// clues asks the store about a token that it does not know; nil as lookup.
+	clues func(stored string) (store.Clues, error)
+}
+
+// refused returns likely causes of a refusal, the likeliest first. With an error the
+// store could not be asked for more.
+func (f *finding) refused(reason Reason) ([]Advice, error) {
+	r := f.record
+	switch reason {
+	case ReasonNotFound:
+		return f.notFound()
+	case ReasonExpired:
+		return f.expired()
+	case ReasonRevoked:
+		if r.Session.ExpiresAt.Sub(r.Session.UpdatedAt) < rowKeptWithin {
+			return []Advice{{FaultRowKept, "the session was revoked: its key is gone from secondary storage, and the row is kept as a record of it", "none: the issuer refuses it too; secondary.preserve_in_database is as the issuer's session.preserveSessionInDatabase"}}, nil
+		}
+		return []Advice{{FaultRevokedMark, "all sessions of the user that began before a moment were revoked (the issuer's revoked-sessions-before key), and this one did; its own key was written again or never deleted", "none: the issuer refuses it too; sign in"}}, nil
+	case ReasonUserNotFound:
+		return []Advice{
+			{FaultUserGone, "the user's row is gone and the session's is not: no foreign key cascades" + anIssuers, "none: delete the session"},
+			{FaultStoreOther, "or users are read from another table than the issuer's: " + f.store.User.Name, "store.user_table, store.user_columns"},
+		}, nil
+	case ReasonUserBanned:
+		return []Advice{{FaultUserBanned, "the user is banned; the issuer's own get-session does not look", "policy.refuse_banned = false, to accept as the issuer does"}}, nil
+	case ReasonUserDeleted:
+		return []Advice{{FaultUserDeleted, "the user is marked deleted, which the issuer does not know of", `policy.soft_delete_column = "", to accept as the issuer does`}}, nil
+	case ReasonLifetimeCap:
+		return []Advice{{FaultLifetimeCap, fmt.Sprintf("the session began %s ago, and the cap is %s; the issuer has none", f.since(r.Session.CreatedAt), f.cfg.Policy.MaxLifetime), "policy.max_lifetime"}}, nil
+	case ReasonIdleCap:
+		return []Advice{{FaultIdleCap, fmt.Sprintf("the issuer last refreshed the session %s ago, and the cap is %s; the issuer has none, and refreshes at most once in its updateAge", f.since(r.Session.UpdatedAt), f.cfg.Policy.MaxIdle), "policy.max_idle, at least issuer.update_age"}}, nil
+	case ReasonStoredValueUnreadable:
+		return []Advice{f.unreadable()}, nil
+	default:
+		return nil, nil
+	}
+}
+
+// rowKeptWithin tells a row that was ended, when the issuer sets expiresAt to that
+// moment, from a mark on the user.
+const rowKeptWithin = time.Minute
+
+func (f *finding) since(t time.Time) time.Duration { return f.now.Sub(t).Round(time.Second) }
+
+// inSecondary reports whether secondary storage is asked at all, and whether it is
+// asked alone.
+func (f *finding) inSecondary() (asked, alone bool) {
+	asked = strings.HasPrefix(f.store.Driver, "redis")
+	return asked, f.store.Driver == "redis"
+}
+
+func (f *finding) notFound() ([]Advice, error) {
+	token := f.reading.Token
+	secondary, alone := f.inSecondary()
+	switch {
+	case token == "true":
+		return []Advice{{FaultDontRemember, "the value is that of the dont_remember cookie, which is signed like the session cookie" + anIssuers, asIssued}}, nil
+	case f.verifies(token):
+		return []Advice{{FaultSignedTwice, "the value was signed twice: what is signed is itself a token with its signature" + anIssuers, asIssued}}, nil
+	}
+	var err error
+	if f.lookup != nil {
+		var advice []Advice
+		if advice, err = f.elsewhere(token, secondary, alone); advice != nil {
+			return advice, nil
+		}
+	}
+	out := []Advice{
+		{FaultEnded, "the session was signed out or revoked, or expired and was deleted: nothing is left of it", "none: sign in"},
+		{FaultStoreOther, "or this is not the issuer's database or table: " + f.store.Location + ", " + f.store.Session.Name, "store.dsn, store.session_table"},
+	}
+	switch {
+	case alone:
+		out[1] = Advice{FaultStoreOther, "or this is not the issuer's secondary storage, or its sessions are in the database too: " + f.store.Location + ", " + f.store.Session.Name, "secondary.url, secondary.key_prefix, secondary.store_in_database"}
+	case !secondary:
+		out = append(out, Advice{FaultStoreEmpty, "or the issuer keeps sessions in secondary storage and writes no rows (storeSessionInDatabase is false)", "secondary.url"})
+	}
+	return out, err
+}
+
+// elsewhere looks for the session where it was not looked for.
+func (f *finding) elsewhere(token string, secondary, alone bool) ([]Advice, error) {
+	good := func(r sessioncookie.Reading) bool {
+		if r.Err != nil || r.Token == token {
+			return false
+		}
+		record, err := f.lookup(r.Token, f.cfg.TokenForm)
+		return err == nil && record.Found && f.Decide(record, f.now).Good()
+	}
+	if out := f.shadowed(good); out != nil {
+		return out, nil
+	}
+	for _, form := range []TokenForm{TokenPlain, TokenSHA256Hex, TokenSHA256Base64, TokenSHA256Base64URL} {
+		if form.Stored("") == f.cfg.TokenForm.Stored("") {
+			continue
+		}
+		record, err := f.lookup(token, form)
+		if err != nil {
+			return nil, err
+		}
+		if record.Found {
+			return []Advice{{FaultTokenForm, fmt.Sprintf("the session is there under another form of its token: the issuer's adapter keeps tokens as %s", form), fmt.Sprintf("store.token_form = %q", form)}}, nil
+		}
+	}
+	c, err := f.clues(f.cfg.TokenForm.Stored(token))
+	switch {
+	case err != nil:
+		return nil, err
+	case c.Prefix != nil:
+		return []Advice{{FaultSecondaryPrefix, fmt.Sprintf("secondary storage has the token under another prefix, %q: with @better-auth/redis-storage it is better-auth:, with the documentation's snippet there is none", *c.Prefix), fmt.Sprintf("secondary.key_prefix = %q", *c.Prefix)}}, nil
+	case c.SessionID:
+		return []Advice{{FaultSessionID, "what is signed is the id of a session, and not its token" + anIssuers, "none: sign the token column, or let sessiond sessions create make the cookie"}}, nil
+	case c.Empty && secondary:
+		setting := "secondary.url, with the number of the database the issuer uses at its end (/0); secondary.key_prefix"
+		if !alone {
+			setting += "; store.dsn"
+		}
+		return []Advice{{FaultSecondaryEmpty, "secondary storage holds no session at all under this prefix: " + f.store.Location + " is not what the issuer writes to", setting}}, nil
+	case c.Empty:
+		return []Advice{
+			{FaultStoreEmpty, "the session table is empty: the issuer keeps sessions in secondary storage alone (storeSessionInDatabase is false), or in another database than " + f.store.Location, "secondary.url, if the issuer has secondaryStorage; else store.dsn"},
+		}, nil
+	}
+	return nil, nil
+}
+
+// zoneWidth is the most that a time zone is off UTC.
+const zoneWidth = 14 * time.Hour
+
+func (f *finding) expired() ([]Advice, error) {
+	over := f.since(f.record.Session.ExpiresAt)
+	expired := Advice{FaultExpired, fmt.Sprintf("the session has been over for %s, and its cookie outlived it: a cookie that the issuer sets ends with its session", over), "none: sign in; whatever sets a cookie of its own gives it the session's life"}
+	if f.store.Zone != "" && over < zoneWidth {
+		return []Advice{{FaultTimeZone, fmt.Sprintf("the expiry's column has no time zone and is read as %s: the session is over by %s, which another zone would explain", f.store.Zone, over), "store.time_zone: the zone of the process that writes the rows"}, expired}, nil
+	}
+	if f.lookup != nil {
+		token := f.reading.Token
+		out := f.shadowed(func(r sessioncookie.Reading) bool {
+			if r.Err != nil || r.Token == token {
+				return false
+			}
+			record, err := f.lookup(r.Token, f.cfg.TokenForm)
+			return err == nil && record.Found && f.Decide(record, f.now).Good()
+		})
+		return append(out, expired), nil
+	}
+	return []Advice{expired}, nil
+}
+
+func (f *finding) unreadable() Advice {
+	secondary, _ := f.inSecondary()
+	switch {
+	case strings.HasPrefix(f.record.Unreadable, "more than one row"):
+		return Advice{FaultTokenTwice, f.record.Unreadable, "none: delete one of the rows and make the token column unique"}
+	case secondary:
+		return Advice{FaultKeyUnreadable, "secondary storage holds a value that is no session: " + f.record.Unreadable + "; something else than the issuer wrote it, or another version", "secondary.key_prefix, if other keys begin so; else delete the key"}
+	default:
+		return Advice{FaultUnreadable, "a column holds a value of an unexpected form: " + f.record.Unreadable, "store.session_columns or store.user_columns, if that is another column than the issuer's; else mend the row"}
+	}
+}
+
+// clockTolerance is how far a session may begin in the future without a word.
+const clockTolerance = time.Minute
+
+// accepted returns what is worth knowing of a session that is good.
+func (f *finding) accepted() []Advice {
+	var out []Advice
+	switch {
+	case f.reading.Secret >= f.own:
+		out = append(out, Advice{FaultAcceptsRetired, "a retired secret made the signature: the issuer refuses it", "issuer.accept_retired_secrets = false, when the last such session is over"})
+	case !f.reading.Signed && f.reading.Source == sessioncookie.SourceBearer:
+		out = append(out, Advice{FaultAcceptsUnsigned, "a bare token of the database was enough: whoever reads the session table is everybody in it", "issuer.bearer_require_signature = true, and the issuer's plugin with requireSignature"})
+	case !f.reading.Signed:
+		out = append(out, Advice{FaultAcceptsUnsigned, "a bare token of the database was enough: whoever reads the session table is everybody in it", "issuer.allow_bare_tokens = false"})
+	}
+	u := f.record.User
+	if !f.cfg.Policy.RefuseBanned && bannedAt(u, f.now.UnixMilli()) {
+		out = append(out, Advice{FaultAcceptsBanned, "the user is banned, and the issuer's get-session does not look at that: its own ban also deletes the sessions, one by SQL does not", "policy.refuse_banned = true"})
+	}
+	if ahead := f.record.Session.UpdatedAt.Sub(f.now); ahead > clockTolerance {
+		if f.store.Zone != "" && ahead < zoneWidth {
+			out = append(out, Advice{FaultTimeZone, fmt.Sprintf("the session was refreshed %s in the future: its columns have no time zone and are read as %s", ahead.Round(time.Second), f.store.Zone), "store.time_zone: the zone of the process that writes the rows"})
+		} else {
+			out = append(out, Advice{FaultClockBehind, fmt.Sprintf("the session was refreshed %s in the future: this machine's clock is behind the issuer's, and sessions stay good for longer here", ahead.Round(time.Second)), "none: set the clocks by NTP; sessiond doctor compares them"})
+		}
+	}
+	if several := f.several(); several != "" {
+		out = append(out, Advice{FaultSeveralCookies, several, "issuer.base_url, so that one name is read; or delete the other cookie"})
+	}
+	return out
+}
+
+// several says which other cookies of the names that are read arrived with another
+// value.
+func (f *finding) several() string {
+	if f.credential.Form != FormHeaders || f.reading.Source != sessioncookie.SourceCookie {
+		return ""
+	}
+	counts, _ := sessioncookie.Find(f.credential.Cookie, f.reading.Name)
+	for _, name := range f.cfg.Cookies.Names {
+		for other, value := range sessioncookie.All(f.credential.Cookie) {
+			if other == name && value != counts {
+				return fmt.Sprintf("another cookie %s arrived with another value: the first of %s counts, and when it ends the other takes its place", name, f.reading.Name)
+			}
+		}
+	}
+	return ""
+}
+
+// sessionDataRejected says why the session_data cookie refuses the session.
+func (d *diagnosis) sessionDataRejected(now time.Time) []Advice {
+	beside := d.beside(d.reading.Name)
+	rejects := func(change func(*sessiondata.Config)) bool {
+		cfg := *beside.SessionData
+		change(&cfg)
+		c, err := sessiondata.New(cfg)
+		return err != nil || c.Rejects(d.credential.Cookie, now)
+	}
+	for _, strategy := range []string{sessiondata.Compact, sessiondata.JWT, sessiondata.JWE} {
+		if strategy != beside.SessionData.Strategy && !rejects(func(c *sessiondata.Config) { c.Strategy = strategy }) {
+			return []Advice{{FaultSessionDataOther, fmt.Sprintf("the %s cookie is of strategy %s, and %s is configured", beside.SessionData.Name, strategy, beside.SessionData.Strategy), fmt.Sprintf("issuer.cookie_cache = %q", strategy)}}
+		}
+	}
+	return []Advice{
+		{FaultSessionDataBad, fmt.Sprintf("the %s cookie beside the session cookie does not verify or is over, and issuer version %s then refuses a good session: another secret wrote it, a chunk is missing, or it outlived its session", beside.SessionData.Name, beside.SessionData.Version), "none: the issuer refuses it too; delete the cookie"},
+		{FaultIssuerVersion, "issuers from 1.6 on pass over such a cookie", `issuer.version = "1.7", if the issuer is newer`},
+	}
+}
+
+// unanswered says what to look at where the store could not be asked.
+func (f *finding) unanswered() []Advice {
+	if asked, alone := f.inSecondary(); alone || asked {
+		return []Advice{{FaultSecondaryAway, "secondary storage or the database behind it could not be asked: this says nothing about the session", "secondary.url, store.dsn; the lookup above names which"}}
+	}
+	return []Advice{{FaultStoreAway, "the store could not be asked: this says nothing about the session", "store.dsn or store.path; the lookup above says what happened"}}
+}
