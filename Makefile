@@ -82,6 +82,16 @@ mutants-ci: prepare ## Three of the mutants; the patches of all have to apply
 vectors: prepare ## Compare our verdicts with Better Auth's own (VECTORS=folder)
 	SESSIOND_VECTORS="$(abspath $(VECTORS))" go test -count=1 -run '^TestVectors$$' -v ./server/internal/vectors
 
+.PHONY: faults
+faults: prepare ## Write docs/faults.md: what explain says of every fault in the catalogue
+	go test -count=1 -run '^TestCatalogue$$' ./server/internal/catalogue -update
+
+OUTPUTS ?= 1000000
+
+.PHONY: secrecy
+secrecy: ## Look for six bytes of a token or a secret in what explain says, a million times (OUTPUTS=n)
+	SESSIOND_TEST_OUTPUTS=$(OUTPUTS) go test -count=1 -timeout=60m -v -run '^TestNoPieceIsTold$$' ./server/internal/catalogue
+
 HEADERS ?= 17000
 
 .PHONY: differential

@@ -34,10 +34,11 @@ func ExampleReader_FromHeaders() {
 }
 
 func ExampleInspect() {
-	for _, c := range sessioncookie.Inspect(`theme=dark; better-auth.session_token="a.b"`, 10) {
+	for _, c := range sessioncookie.Inspect(`theme=dark; better-auth.session_token="a.b"; preferences=1`, 10) {
 		fmt.Printf("%s: %d bytes, quoted %t, dots %d\n", c.Name, c.ValueBytes, c.Quoted, c.Dots)
 	}
 	// Output:
 	// theme: 4 bytes, quoted false, dots 0
 	// better-auth.session_token: 5 bytes, quoted true, dots 1
+	// prefe…: 1 bytes, quoted false, dots 0
 }

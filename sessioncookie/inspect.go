@@ -17,16 +17,13 @@ const (
 
 	// shownRun is how much of a run is shown that might be a piece of one.
 	shownRun = 5
-
-	// valueRun is the length from which a run in a value is held against the names.
-	valueRun = 16
 )
 
 // Cookie describes one cookie of a header without its value.
 type Cookie struct {
 	// Name is safe to print: no six bytes of a token or a signature are in it. What
-	// is not printable ASCII is escaped, and of a run of letters and digits that is
-	// no word only the start is left. It is cut after 128 bytes.
+	// is not printable ASCII is a question mark, and of a run of letters and digits
+	// that is no word only the start is left. It is cut after 128 bytes.
 	Name           string
 	ValueBytes     int  // as in the header, trimmed
 	Quoted         bool // starts with a double quote
@@ -42,22 +39,18 @@ type Cookie struct {
 // from configuration, are shown whole, as are their chunks.
 func Inspect(header string, max int, known ...string) []Cookie {
 	var cookies []Cookie
-	values := runsOfValues(header)
 	for name, value := range All(header) {
 		if len(cookies) >= max {
 			break
 		}
-		c := Cookie{
+		cookies = append(cookies, Cookie{
+			Name:           shownName(name, known),
 			ValueBytes:     len(value),
 			Quoted:         strings.HasPrefix(value, `"`),
 			PercentEncoded: strings.Contains(value, "%"),
 			Dots:           strings.Count(value, "."),
 			SignedShape:    hasSignedShape(value),
-		}
-		// Of other cookies' names the start of each run is enough.
-		trusted := (c.SignedShape || isIssuers(name)) && !overlaps(name, values)
-		c.Name = shownName(name, trusted, known)
-		cookies = append(cookies, c)
+		})
 	}
 	return cookies
 }
@@ -74,38 +67,7 @@ func hasSignedShape(value string) bool {
 	return false
 }
 
-// isIssuers reports whether a name ends as the issuer's own names do.
-func isIssuers(name string) bool {
-	return strings.HasSuffix(name, ".session_token") || strings.HasSuffix(name, ".session_data") || strings.HasSuffix(name, ".dont_remember")
-}
-
-// runsOfValues returns the runs of letters and digits in a header's values that
-// are long enough to be a token, in lower case.
-func runsOfValues(header string) []string {
-	var runs []string
-	for _, value := range All(header) {
-		for run := range strings.FieldsFuncSeq(value, func(r rune) bool { return r > 0x7e || !isAlnum(byte(r)) }) {
-			if len(run) >= valueRun {
-				runs = append(runs, strings.ToLower(run))
-			}
-		}
-	}
-	return runs
-}
-
-// overlaps reports whether a name and one of the runs share more than shownRun bytes.
-func overlaps(name string, runs []string) bool {
-	name = strings.ToLower(name)
-	for i := 0; i+shownRun < len(name); i++ {
-		window := name[i : i+shownRun+1]
-		if slices.ContainsFunc(runs, func(run string) bool { return strings.Contains(run, window) }) {
-			return true
-		}
-	}
-	return false
-}
-
-func shownName(name string, trusted bool, known []string) string {
+func shownName(name string, known []string) string {
 	for _, k := range known {
 		if rest, ok := strings.CutPrefix(name, k); ok && (rest == "" || isChunk(rest)) {
 			return name
@@ -113,7 +75,7 @@ func shownName(name string, trusted bool, known []string) string {
 	}
 	if at := strings.LastIndex(name, multiInfix); at > 0 {
 		token := name[at+len(multiInfix):]
-		return shownName(name[:at], trusted, known) + fmt.Sprintf("%s[%d bytes]", multiInfix, len(token))
+		return shownName(name[:at], known) + fmt.Sprintf("%s[%d bytes]", multiInfix, len(token))
 	}
 	var b strings.Builder
 	for i := 0; i < len(name) && b.Len() < maxShownName; {
@@ -126,10 +88,10 @@ func shownName(name string, trusted bool, known []string) string {
 			fmt.Fprintf(&b, "[%d bytes]", run-i)
 			i = run
 		case run > i:
-			b.WriteString(shownWord(name[i:run], trusted, known))
+			b.WriteString(shownWord(name[i:run], known))
 			i = run
-		case c < 0x20 || c >= 0x7f || c == '\\':
-			fmt.Fprintf(&b, `\x%02x`, c)
+		case c < 0x20 || c >= 0x7f:
+			b.WriteByte('?') // digits could be taken for a piece
 			i++
 		default:
 			b.WriteByte(c)
@@ -145,10 +107,11 @@ func isChunk(s string) bool {
 	return ok && digits != "" && len(digits) < shownRun && strings.Trim(digits, "0123456789") == ""
 }
 
-// shownWord returns a run of a name, whole if it is a word.
-func shownWord(run string, trusted bool, known []string) string {
+// shownWord returns a run of a name: whole if it cannot be a piece of a token, since
+// it is short, or a word that names of cookies are made of.
+func shownWord(run string, known []string) string {
 	switch {
-	case len(run) <= shownRun, isCommon(run), trusted && strings.Trim(run, "abcdefghijklmnopqrstuvwxyz") == "":
+	case len(run) <= shownRun, strings.Contains(commonWords, " "+strings.ToLower(run)+" "):
 		return run
 	}
 	for _, k := range known {
@@ -159,14 +122,9 @@ func shownWord(run string, trusted bool, known []string) string {
 	return run[:shownRun] + "…"
 }
 
-// isCommon reports whether a run is a word of which session cookies are named.
-func isCommon(run string) bool {
-	switch strings.ToLower(run) {
-	case "better", "cookie", "cookies", "domain", "remember", "secure", "session", "sessionid", "sessions", "sessiontoken", "tokens":
-		return true
-	}
-	return false
-}
+const commonWords = " access account accounts authentication backend better client company cookie cookies customer dashboard development domain example " +
+	"frontend gateway identity internal mobile organization platform portal preview production refresh remember secure server service session sessionid " +
+	"sessions sessiontoken staging testing tokens "
 
 func isAlnum(c byte) bool {
 	return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z')

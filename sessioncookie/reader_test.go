@@ -349,15 +349,15 @@ func TestInspect(t *testing.T) {
 		{Name: "q", ValueBytes: 7, Quoted: true, Dots: 2},
 		{Name: testName + "_multi-[32 bytes]", ValueBytes: 1},
 		{Name: "[32 bytes].[43 bytes]"},
-		{Name: `caf\xe9`, ValueBytes: 1},
+		{Name: `caf?`, ValueBytes: 1},
 		{Name: strings.Repeat("-", 128), ValueBytes: 1},
-		named("contoso_session"),
+		named("conto…_session"),
 		named("Conto…_session"),
 		{Name: "conto…", ValueBytes: 1},
 		named(pieces[:5] + "…"),
 		{Name: "q%2Fw…", ValueBytes: 1},
 		{Name: testName + ".3", ValueBytes: 1},
-		{Name: "contoso.session_token"},
+		{Name: "conto….session_token"},
 	}
 	if diff := cmp.Diff(want, sessioncookie.Inspect(header, 100, testName)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

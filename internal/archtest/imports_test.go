@@ -74,6 +74,7 @@ var rules = map[string]rule{
 		local: []string{"internal/clock", "server/internal/authority", "server/internal/store", "sessioncookie"},
 		never: slices.Concat([]string{goGRPC}, anySQL),
 	},
+	"server/internal/catalogue":    {},
 	"server/internal/differential": {},
 	"server/internal/trace":        {local: []string{"internal/clock", "server/internal/authority"}, never: slices.Concat([]string{goGRPC}, anySQL)},
 

@@ -119,6 +119,9 @@ var repairs = []repair{
 	{FaultPlusToSpace, "a + of the signature became a space: the value was decoded as a form (QueryUnescape, parse_qs), not as a cookie", func(_ *diagnosis, v string) string { return strings.ReplaceAll(v, " ", "+") }},
 	{FaultURLSafe, "the signature is in the URL-safe alphabet of base64: something decoded and encoded it again", func(_ *diagnosis, v string) string {
 		token, signature := cutSignature(v)
+		if !strings.ContainsAny(signature, "-_") {
+			return v
+		}
 		return token + "." + pad(strings.NewReplacer("-", "+", "_", "/").Replace(signature))
 	}},
 	{FaultUnpadded, "the = at the end of the signature is missing: something split the cookie at =, or trimmed it", func(_ *diagnosis, v string) string { return pad(v) }},

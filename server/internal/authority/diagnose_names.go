@@ -36,7 +36,7 @@ func (d *diagnosis) notThere() []Advice {
 		}
 		for name := range sessioncookie.All(d.credential.Cookie) {
 			if name == c.SessionData.Name || strings.HasPrefix(name, c.SessionData.Name+".") {
-				return []Advice{{FaultOnlySessionData, fmt.Sprintf("cookie %s arrived without the session cookie beside it: the session cookie has ended, or has another Path or Domain", name), "none: the issuer refuses it too; look at how the issuer sets both cookies"}}
+				return []Advice{{FaultOnlySessionData, fmt.Sprintf("cookie %s arrived without the session cookie beside it: the session cookie has ended, or has another Path or Domain", c.SessionData.Name), "none: the issuer refuses it too; look at how the issuer sets both cookies"}}
 			}
 		}
 	}

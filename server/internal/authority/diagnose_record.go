@@ -248,10 +248,11 @@ func (d *diagnosis) sessionDataRejected(now time.Time) []Advice {
 	}
 }
 
-// unanswered says what to look at where the store could not be asked.
-func (f *finding) unanswered() []Advice {
-	if asked, alone := f.inSecondary(); alone || asked {
-		return []Advice{{FaultSecondaryAway, "secondary storage or the database behind it could not be asked: this says nothing about the session", "secondary.url, store.dsn; the lookup above names which"}}
+// unanswered says what to look at where the store could not be asked. Its error
+// names the setting.
+func unanswered(err error) []Advice {
+	if strings.Contains(err.Error(), "secondary.url") {
+		return []Advice{{FaultSecondaryAway, "secondary storage could not be asked: this says nothing about the session", "secondary.url; the lookup above says what happened"}}
 	}
 	return []Advice{{FaultStoreAway, "the store could not be asked: this says nothing about the session", "store.dsn or store.path; the lookup above says what happened"}}
 }

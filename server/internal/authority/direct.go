@@ -3,6 +3,7 @@ package authority
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/sessiond/sessiond/internal/clock"
 	"github.com/sessiond/sessiond/server/internal/cache"
@@ -40,3 +41,38 @@ func (d direct) GetBatch(ctx context.Context, qs []cache.Question, out []cache.A
 }
 
 func (d direct) NeedsRead(feed.Revision) (bool, error) { return false, errNoRevisions }
+
+// NoStore is Records and a [Source] of a store that could not be opened: nothing can
+// be found out.
+type NoStore struct {
+	// Err says why.
+	Err error
+}
+
+// Get implements [Records].
+func (n NoStore) Get(context.Context, cache.Question) (cache.Answer, error) {
+	return cache.Answer{}, n.unavailable()
+}
+
+// GetBatch implements [Records].
+func (n NoStore) GetBatch(context.Context, []cache.Question, []cache.Answer) error {
+	return n.unavailable()
+}
+
+// NeedsRead implements [Records].
+func (n NoStore) NeedsRead(feed.Revision) (bool, error) { return false, n.unavailable() }
+
+// Describe implements [Source].
+func (n NoStore) Describe() store.Description { return store.Description{} }
+
+// Clues implements [Source].
+func (n NoStore) Clues(context.Context, string) (store.Clues, error) {
+	return store.Clues{}, n.unavailable()
+}
+
+func (n NoStore) unavailable() error {
+	if errors.Is(n.Err, store.ErrUnavailable) {
+		return n.Err
+	}
+	return fmt.Errorf("%w: %w", store.ErrUnavailable, n.Err)
+}

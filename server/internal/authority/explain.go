@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,7 +94,7 @@ func (a *Authority) Trace(now time.Time, d store.Description, c Credential, answ
 // explain takes the record of a verified token from get, and fills in f.
 func (a *Authority) explain(now time.Time, c Credential, get func(token string, form TokenForm) (cache.Answer, error), f finding) (Explanation, error) {
 	e := Explanation{Verdict: VerdictRefused}
-	cookies := sessioncookie.Inspect(c.Cookie, maxExplainedCookies, a.knownNames()...)
+	cookies := a.inspect(c.Cookie)
 	e.step("intake", true, "%s", a.describeIntake(c, cookies))
 
 	reading, reason := a.read(c, now)
@@ -125,7 +126,7 @@ func (a *Authority) explain(now time.Time, c Credential, get func(token string, 
 	if err != nil {
 		e.Verdict = VerdictUndecided
 		e.step("lookup", false, "%v", err)
-		e.Advice = f.unanswered()
+		e.Advice = unanswered(err)
 		return e, err
 	}
 	f.record = known.Record
@@ -147,13 +148,37 @@ func (a *Authority) explain(now time.Time, c Credential, get func(token string, 
 	return e, nil
 }
 
-// knownNames are the names of cookies that come from configuration.
-func (a *Authority) knownNames() []string {
-	names := append([]string(nil), a.cfg.Cookies.Names...)
+// inspect describes cookies. A name that holds a piece of a secret is not shown.
+func (a *Authority) inspect(header string) []sessioncookie.Cookie {
+	known := append([]string(nil), a.cfg.Cookies.Names...)
 	for _, rule := range a.intake.Cookies {
-		names = append(names, rule.Name)
+		known = append(known, rule.Name)
 	}
-	return names
+	cookies := sessioncookie.Inspect(header, maxExplainedCookies, known...)
+	for i, k := range cookies {
+		if !slices.Contains(known, k.Name) && a.holdsSecret(k.Name) {
+			cookies[i].Name = fmt.Sprintf("[%d bytes]", len(k.Name))
+		}
+	}
+	return cookies
+}
+
+// holdsSecret reports whether six bytes of a text are in a secret, and are more than
+// a word: a secret made of words is in every text.
+func (a *Authority) holdsSecret(text string) bool {
+	const piece = 6
+	for i := 0; i+piece <= len(text); i++ {
+		window := text[i : i+piece]
+		if strings.Trim(window, "abcdefghijklmnopqrstuvwxyz-_.") == "" {
+			continue
+		}
+		for _, secret := range slices.Concat(a.cfg.Cookies.Secrets, a.cfg.Cookies.Retired) {
+			if strings.Contains(secret, window) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (e *Explanation) step(name string, ok bool, format string, args ...any) {

@@ -47,18 +47,22 @@ func explain(ctx context.Context, args []string, s Streams, env []string) int {
 	}
 	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 	defer cancel()
-	st, err := server.OpenStore(ctx, cfg.Server.Store)
-	if err != nil {
-		fail(s, "%v", err)
-		return exitUndecided
+	// Most that can be wrong with a credential shows without a store.
+	var records authority.Records
+	var source authority.Source
+	if st, err := server.OpenStore(ctx, cfg.Server.Store); err != nil {
+		none := authority.NoStore{Err: err}
+		records, source = none, none
+	} else {
+		defer st.Close() //nolint:errcheck // read only, and the process ends
+		records, source = authority.Direct(st), st
 	}
-	defer st.Close() //nolint:errcheck // read only, and the process ends
-	a, err := authority.New(cfg.Server.Authority, authority.Direct(st))
+	a, err := authority.New(cfg.Server.Authority, records)
 	if err != nil {
 		fail(s, "%v", err)
 		return exitUsage
 	}
-	e, storeErr := a.Explain(ctx, time.Now(), st, in.authority())
+	e, storeErr := a.Explain(ctx, time.Now(), source, in.authority())
 	return reportExplanation(s, e, storeErr != nil, *asJSON)
 }
 
@@ -116,7 +120,7 @@ func printExplanation(out *printer, e authority.Explanation) {
 			out.line("")
 			out.line("likely causes:")
 		}
-		out.line("  %d. %s", i+1, advice.Cause)
+		out.line("  %d. %s: %s", i+1, advice.Fault, advice.Cause)
 		if advice.Setting != "" {
 			out.line("     setting: %s", advice.Setting)
 		}

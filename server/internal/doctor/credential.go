@@ -10,9 +10,6 @@ import (
 	"github.com/sessiond/sessiond/sessioncookie"
 )
 
-// maxCookies bounds how many cookies of a header are looked at.
-const maxCookies = 64
-
 func checkCookieNames(ctx context.Context, x *examination) []Finding {
 	names := x.Server.Authority.Cookies.Names
 	switch {
@@ -24,8 +21,8 @@ func checkCookieNames(ctx context.Context, x *examination) []Finding {
 		return one(Skipped, "the request has no Cookie header")
 	}
 	seen := make(map[string]int)
-	for _, c := range sessioncookie.Inspect(x.Cookie, maxCookies, names...) {
-		seen[c.Name]++
+	for name := range sessioncookie.All(x.Cookie) {
+		seen[name]++
 	}
 	var found []Finding
 	var present []string

@@ -14,8 +14,6 @@ import (
 
 	"github.com/sessiond/sessiond/server"
 	"github.com/sessiond/sessiond/server/internal/authority"
-	"github.com/sessiond/sessiond/server/internal/cache"
-	"github.com/sessiond/sessiond/server/internal/feed"
 	"github.com/sessiond/sessiond/server/internal/store"
 )
 
@@ -148,7 +146,7 @@ func begin(ctx context.Context, cfg Config) *examination {
 	x := &examination{Config: cfg}
 	x.database, x.databaseErr = server.ExamineStore(ctx, cfg.Server.Store)
 	x.store, x.storeErr = server.OpenStore(ctx, cfg.Server.Store)
-	records := authority.Records(noRecords{x.storeErr})
+	records := authority.Records(authority.NoStore{Err: x.storeErr})
 	if x.storeErr == nil {
 		records = authority.Direct(x.store)
 	}
@@ -165,25 +163,6 @@ func (x *examination) close() {
 		_ = x.store.Close()
 	}
 }
-
-// noRecords stands in for a store that could not be opened.
-type noRecords struct{ err error }
-
-func (n noRecords) Get(context.Context, cache.Question) (cache.Answer, error) {
-	return cache.Answer{}, fmt.Errorf("%w: %w", store.ErrUnavailable, n.err)
-}
-
-func (n noRecords) GetBatch(context.Context, []cache.Question, []cache.Answer) error {
-	return fmt.Errorf("%w: %w", store.ErrUnavailable, n.err)
-}
-
-func (n noRecords) Describe() store.Description { return store.Description{} }
-
-func (n noRecords) Clues(context.Context, string) (store.Clues, error) {
-	return store.Clues{}, fmt.Errorf("%w: %w", store.ErrUnavailable, n.err)
-}
-
-func (n noRecords) NeedsRead(feed.Revision) (bool, error) { return false, store.ErrUnavailable }
 
 // given reports whether there is a credential to look at.
 func (x *examination) given() bool { return x.Cookie != "" || x.Authorization != "" }

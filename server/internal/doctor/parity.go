@@ -130,7 +130,7 @@ func say(v issuer.Verdict, reason authority.Reason) string {
 // source is where explain looks.
 func (x *examination) source() authority.Source {
 	if x.storeErr != nil {
-		return noRecords{x.storeErr}
+		return authority.NoStore{Err: x.storeErr}
 	}
 	return x.store
 }
