@@ -66,6 +66,11 @@ type RefusedError struct {
 	// ExplainID names the trace that the authority keeps of this refusal for a while:
 	// sessiond explain --id prints it. Empty: there is none. It is for operators.
 	ExplainID string
+	// UnreadCookies names the cookies that arrived with the shape of a signed session
+	// cookie and that the authority does not read: with ReasonNoCredential the sign of
+	// another cookie name than the issuer's. The names are as [sessioncookie.Inspect]
+	// shows them. It is for operators.
+	UnreadCookies []string
 }
 
 // Error names the reason.
@@ -103,6 +108,15 @@ func ExplainIDOf(err error) string {
 		return refused.ExplainID
 	}
 	return ""
+}
+
+// UnreadCookiesOf returns the names of a refusal's unread cookies, and none for every
+// other error.
+func UnreadCookiesOf(err error) []string {
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
+		return refused.UnreadCookies
+	}
+	return nil
 }
 
 // UnavailableError says why the authority did not decide. It unwraps to

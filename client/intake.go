@@ -9,6 +9,7 @@ import (
 	"time"
 
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
+	"github.com/sessiond/sessiond/sessioncookie"
 )
 
 // intake is what an authority reads of a request. It does not change, but for
@@ -95,6 +96,21 @@ func (in *intake) narrow(c Credential) (Credential, Reason) {
 	default:
 		return c, ""
 	}
+}
+
+// maxUnread bounds how many cookies of a header are looked at for one that is not read.
+const maxUnread = 32
+
+// unread names the cookies of a header that has none of those that are read, and yet
+// some that look like a session's.
+func unread(cookie string) []string {
+	var names []string
+	for _, c := range sessioncookie.Inspect(cookie, maxUnread) {
+		if c.SignedShape {
+			names = append(names, c.Name)
+		}
+	}
+	return names
 }
 
 // intakeSource holds the intake and fetches it, once for all who wait.

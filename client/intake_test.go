@@ -3,6 +3,8 @@ package client_test
 import (
 	"context"
 	"errors"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/sessiond/sessiond/client"
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
+	"github.com/sessiond/sessiond/sessioncookie"
 )
 
 const bound = 5 * time.Second
@@ -121,6 +124,36 @@ func TestOnlyWhatTheIntakeNamesIsSent(t *testing.T) {
 				t.Errorf("Narrow = %q, %q, %v", cookie, bearer, err)
 			}
 		})
+	}
+}
+
+// TestUnreadCookiesAreNamed: the session arrives under another name than the issuer's,
+// and whoever looks after the worker is told so.
+func TestUnreadCookiesAreNamed(t *testing.T) {
+	token := sessioncookie.NewToken()
+	signed := sessioncookie.Encode(sessioncookie.Sign(token, strings.Repeat("s", 32)))
+	var seen []client.Observation
+	sessions := connect(t, &server{}, client.WithObserver(func(_ context.Context, o client.Observation) { seen = append(seen, o) }))
+	for cookie, want := range map[string][]string{
+		"theme=dark; codex-session=" + signed:                  {"codex-session"},
+		"theme=dark; codex-session=" + url.QueryEscape(signed): {"codex-session"},
+		"theme=a.b":                    nil,
+		"a=1; " + token + "=" + signed: {"[32 bytes]"},
+	} {
+		seen = nil
+		_, err := sessions.Validate(t.Context(), client.FromHeaders(cookie, ""))
+		if !errors.Is(err, client.ErrNoCredential) || !slices.Equal(client.UnreadCookiesOf(err), want) {
+			t.Errorf("%v with %q, want %q", err, client.UnreadCookiesOf(err), want)
+		}
+		if len(seen) != 1 || !slices.Equal(seen[0].UnreadCookies, want) {
+			t.Errorf("observed %+v", seen)
+		}
+	}
+	if _, err := sessions.Validate(t.Context(), client.FromHeaders("session=x; codex-session="+signed, "")); err != nil {
+		t.Error(err)
+	}
+	if got := client.UnreadCookiesOf(errors.New("another")); got != nil {
+		t.Errorf("another error has %q", got)
 	}
 }
 

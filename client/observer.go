@@ -26,6 +26,9 @@ type Observation struct {
 	// ExplainID names the authority's trace of a refusal (sessiond explain --id);
 	// empty: there is none.
 	ExplainID string
+	// UnreadCookies names cookies that look like a session's and are not read
+	// ([RefusedError.UnreadCookies]).
+	UnreadCookies []string
 	// Source says who decided. Empty where a guard observes.
 	Source Source
 	// Duration is the time it took.

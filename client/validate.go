@@ -261,7 +261,11 @@ func (r *round) narrow(in *intake, open []int) (toSend []int, narrowed []*sessio
 	for _, i := range open {
 		credential, reason := in.narrow(r.credentials[i])
 		if reason != "" {
-			r.answers[i] = answer{result: Result{Err: refusal(reason, "")}}
+			refused := &RefusedError{Reason: reason}
+			if reason == ReasonNoCredential {
+				refused.UnreadCookies = unread(r.credentials[i].cookie)
+			}
+			r.answers[i] = answer{result: Result{Err: refused}}
 			continue
 		}
 		r.narrowed[i] = credential
@@ -399,11 +403,12 @@ func (c *Client) observe(ctx context.Context, start time.Time, source Source, er
 		return
 	}
 	c.observer(ctx, Observation{
-		Outcome:   outcome,
-		Reason:    ReasonOf(err),
-		ExplainID: ExplainIDOf(err),
-		Source:    source,
-		Duration:  time.Since(start),
-		Err:       err,
+		Outcome:       outcome,
+		Reason:        ReasonOf(err),
+		ExplainID:     ExplainIDOf(err),
+		UnreadCookies: UnreadCookiesOf(err),
+		Source:        source,
+		Duration:      time.Since(start),
+		Err:           err,
 	})
 }

@@ -168,12 +168,13 @@ func (g *Guard) observe(ctx context.Context, method string, start time.Time, err
 		return
 	}
 	o := client.Observation{
-		Method:    method,
-		Outcome:   client.OutcomeOf(err),
-		Reason:    client.ReasonOf(err),
-		ExplainID: client.ExplainIDOf(err),
-		Duration:  time.Since(start),
-		Err:       err,
+		Method:        method,
+		Outcome:       client.OutcomeOf(err),
+		Reason:        client.ReasonOf(err),
+		ExplainID:     client.ExplainIDOf(err),
+		UnreadCookies: client.UnreadCookiesOf(err),
+		Duration:      time.Since(start),
+		Err:           err,
 	}
 	switch {
 	case anonymous:

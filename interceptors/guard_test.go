@@ -337,7 +337,7 @@ func TestObserver(t *testing.T) {
 		interceptors.WithObserver(func(_ context.Context, o client.Observation) {
 			mu.Lock()
 			defer mu.Unlock()
-			got = append(got, fmt.Sprint(o.Method, " ", o.Outcome, " ", o.Reason))
+			got = append(got, fmt.Sprint(o.Method, " ", o.Outcome, " ", o.Reason)+strings.Join(o.UnreadCookies, ","))
 		}))
 	if err != nil {
 		t.Fatal(err)
@@ -346,7 +346,7 @@ func TestObserver(t *testing.T) {
 	banned := authority.AddRefused(client.ReasonUserBanned)
 	handler := guard.Handler(http.NotFoundHandler())
 	for _, call := range [][2]string{
-		{"/x", cookie}, {"/x", banned}, {"/x", ""}, {"/public", cookie}, {"/optional", banned}, {"/fresh", cookie}, {"/role", cookie},
+		{"/x", cookie}, {"/x", banned}, {"/x", ""}, {"/x", "codex-session=token." + strings.Repeat("A", 43) + "="}, {"/public", cookie}, {"/optional", banned}, {"/fresh", cookie}, {"/role", cookie},
 	} {
 		request := httptest.NewRequest(http.MethodGet, call[0], nil)
 		if call[1] != "" {
@@ -359,7 +359,7 @@ func TestObserver(t *testing.T) {
 	request.Header.Set("Cookie", cookie)
 	handler.ServeHTTP(httptest.NewRecorder(), request)
 	want := []string{
-		"/x accepted ", "/x refused USER_BANNED", "/x refused NO_CREDENTIAL", "/optional anonymous USER_BANNED",
+		"/x accepted ", "/x refused USER_BANNED", "/x refused NO_CREDENTIAL", "/x refused NO_CREDENTIALcodex-session", "/optional anonymous USER_BANNED",
 		"/fresh forbidden NOT_FRESH", "/role forbidden ROLE_REQUIRED", "/x unavailable ",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -50,11 +50,17 @@ func (d *diagnosis) advise() []Advice {
 	case ReasonNoCredential:
 		return d.notThere()
 	case ReasonMalformed:
-		return slices.Concat(d.headers(), d.otherwise(), d.misshapen())
+		if out := slices.Concat(d.headers(), d.repaired()); out != nil {
+			return out
+		}
+		return append(d.shadowed(verified), d.misshapen()...)
 	case ReasonBadSignature:
-		return slices.Concat(d.otherwise(), d.forged())
+		if out := d.repaired(); out != nil {
+			return out
+		}
+		return append(d.shadowed(verified), d.forged()...)
 	case ReasonRetiredSecret:
-		return append(d.otherwise(), Advice{FaultSecretRetired, "the cookie was signed before the last rotation" + anIssuers, "issuer.accept_retired_secrets = true, until the last such session is over"})
+		return append(d.shadowed(verified), Advice{FaultSecretRetired, "the cookie was signed before the last rotation" + anIssuers, "issuer.accept_retired_secrets = true, until the last such session is over"})
 	case ReasonUnsignedNotAllowed:
 		if d.reading.Source == sessioncookie.SourceBearer {
 			return []Advice{{FaultBearerUnsigned, "a bare token was sent as bearer, and the issuer's plugin is said to require signatures", "issuer.bearer_require_signature = false, if the issuer's bearer plugin has no requireSignature"}}
@@ -153,9 +159,8 @@ func cutSignature(value string) (token, signature string) {
 
 func pad(s string) string { return strings.TrimRight(s, "=") + "=" }
 
-// otherwise names what would have verified: the value undone, another cookie of the
-// name, another name, the other header.
-func (d *diagnosis) otherwise() []Advice {
+// repaired names what was done to a value that verifies when it is undone.
+func (d *diagnosis) repaired() []Advice {
 	value := d.value()
 	for _, r := range repairs {
 		if undone := r.undo(d, value); undone != value && d.verifies(undone) {
@@ -166,8 +171,10 @@ func (d *diagnosis) otherwise() []Advice {
 			return []Advice{{r.fault, r.cause + anIssuers, setting}}
 		}
 	}
-	return d.shadowed(func(r sessioncookie.Reading) bool { return r.Err == nil })
+	return nil
 }
+
+func verified(r sessioncookie.Reading) bool { return r.Err == nil }
 
 // shadowed names the credential beside the one that counts, if it is good.
 func (d *diagnosis) shadowed(good func(sessioncookie.Reading) bool) []Advice {

@@ -19,7 +19,7 @@ const (
 // notThere says why there is no credential.
 func (d *diagnosis) notThere() []Advice {
 	if d.reading.Name != "" {
-		return append(d.shadowed(func(r sessioncookie.Reading) bool { return r.Err == nil }),
+		return append(d.shadowed(verified),
 			Advice{FaultEmptyValue, fmt.Sprintf("cookie %s arrived and is empty: it was cleared, by a sign-out or by something else", d.reading.Name), "none: sign in"})
 	}
 	if out := d.pasted(); out != nil {

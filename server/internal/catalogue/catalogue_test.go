@@ -266,3 +266,41 @@ func steady(s string) string {
 	s = files.ReplaceAllString(s, "/…/issuer.sqlite")
 	return seconds.ReplaceAllString(s, "${1}0s")
 }
+
+var lengths = regexp.MustCompile(`\b\d+ bytes`)
+
+// TestMotivating holds what docs/motivating.md prints of each spelling against what
+// explain and doctor print.
+func TestMotivating(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "motivating.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := lengths.ReplaceAllString(string(text), "N bytes")
+	for _, s := range append(slices.Clone(seeds[0].seeds), seeds[1].seeds[0]) {
+		t.Run(s.name, func(t *testing.T) {
+			h := newHouse(t)
+			s.set(h)
+			explained, _, _ := h.run(h.environment(), "explain")
+			_, causes, _ := strings.Cut(explained, "verdict: ")
+			cookie := filepath.Join(t.TempDir(), "cookie")
+			if err := os.WriteFile(cookie, []byte(h.input), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			examined, _, _ := h.run(h.environment(), "doctor", "--cookie-file", cookie)
+			_, finding, _ := strings.Cut(examined, "cookie_names  ")
+			finding, _, _ = strings.Cut(finding, " signature     ")
+			finding = finding[:max(strings.LastIndexByte(finding, '\n'), 0)]
+			want := "verdict: " + causes
+			if s.reason == authority.ReasonNoCredential.String() {
+				want += "cookie_names  " + finding
+			}
+			for line := range strings.Lines(want) {
+				line = lengths.ReplaceAllString(strings.TrimSpace(line), "N bytes")
+				if !strings.Contains(page, line) {
+					t.Errorf("docs/motivating.md lacks: %s", line)
+				}
+			}
+		})
+	}
+}

@@ -130,6 +130,7 @@ func TestValidate(t *testing.T) {
 		{"foreign secret", header(token, other), nil, 1, "refused: BAD_SIGNATURE"},
 		{"unknown token", header("unknown", secret), nil, 1, "refused: NOT_FOUND"},
 		{"no cookie", "theme=dark", nil, 1, "refused: NO_CREDENTIAL"},
+		{"another name", "codex-" + strings.TrimPrefix(header(token, secret), "better-auth."), nil, 1, "refused: NO_CREDENTIAL\nnot read, and shaped like a session cookie: codex-session_token"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/sessiond/sessiond/client"
@@ -95,12 +96,14 @@ func (in input) client() client.Credential {
 
 // verdictJSON is what validate --json prints.
 type verdictJSON struct {
-	Verdict      string       `json:"verdict"` // good, refused, undecided
-	Reason       string       `json:"reason,omitempty"`
-	ExplainID    string       `json:"explain_id,omitempty"`
-	Error        string       `json:"error,omitempty"`
-	Session      *sessionJSON `json:"session,omitempty"`
-	NeedsRefresh bool         `json:"needs_refresh,omitempty"`
+	Verdict   string `json:"verdict"` // good, refused, undecided
+	Reason    string `json:"reason,omitempty"`
+	ExplainID string `json:"explain_id,omitempty"`
+	// UnreadCookies arrived, and the authority does not read them.
+	UnreadCookies []string     `json:"unread_cookies,omitempty"`
+	Error         string       `json:"error,omitempty"`
+	Session       *sessionJSON `json:"session,omitempty"`
+	NeedsRefresh  bool         `json:"needs_refresh,omitempty"`
 }
 
 type sessionJSON struct {
@@ -125,6 +128,7 @@ func report(s Streams, session *client.Session, err error, asJSON bool) int {
 		}
 	case errors.Is(err, client.ErrInvalid), errors.Is(err, client.ErrNoCredential):
 		v.Verdict, v.Reason, v.ExplainID, code = "refused", string(client.ReasonOf(err)), client.ExplainIDOf(err), exitRefused
+		v.UnreadCookies = client.UnreadCookiesOf(err)
 	default:
 		v.Verdict, v.Error, code = "undecided", err.Error(), exitUndecided
 	}
@@ -143,6 +147,9 @@ func report(s Streams, session *client.Session, err error, asJSON bool) int {
 		out.line("good: user %s (%s), session %s, expires %s", v.Session.UserID, v.Session.Email, v.Session.ID, v.Session.ExpiresAt.UTC().Format(time.RFC3339))
 	case exitRefused:
 		out.line("refused: %s", v.Reason)
+		if len(v.UnreadCookies) > 0 {
+			out.line("not read, and shaped like a session cookie: %s", strings.Join(v.UnreadCookies, ", "))
+		}
 		if v.ExplainID != "" {
 			(&printer{w: s.Err}).line("sessiond explain --id %s, as an operator, says why.", v.ExplainID)
 		} else {
