@@ -157,7 +157,7 @@ func (c *Checker) report(ctx context.Context, credential authority.Credential, r
 	}
 	for _, advice := range e.Advice {
 		if advice.Setting != "" {
-			attributes = append(attributes, "look_at", advice.Setting)
+			attributes = append(attributes, "fault", string(advice.Fault), "look_at", advice.Setting)
 			break
 		}
 	}
