@@ -341,7 +341,7 @@ func (a *Authority) read(c Credential, now time.Time) (sessioncookie.Reading, Re
 	if reading.Err != nil {
 		return reading, reasonOf(reading.Err)
 	}
-	if beside := a.beside(reading.Name); beside.sessionData != nil && c.Form == FormHeaders && beside.sessionData.Rejects(c.Cookie, now) {
+	if beside := a.beside(reading.Name); beside.sessionData != nil && c.Form == FormHeaders && beside.sessionData.Rejects(sessionDataOf(c, reading), now) {
 		return reading, ReasonSessionDataRejected
 	}
 	return reading, ReasonNone
@@ -357,7 +357,7 @@ func (a *Authority) answer(c Credential, reading sessioncookie.Reading, q cache.
 		v.NeedsRefresh = beside.dontRemember.FromHeaders(c.Cookie, "").Err != nil
 	}
 	if v.Good() && beside.sessionData != nil && c.Form == FormHeaders {
-		if d := beside.sessionData.GoodFor(c.Cookie, now, sessionDataHorizon); d < sessionDataHorizon {
+		if d := beside.sessionData.GoodFor(sessionDataOf(c, reading), now, sessionDataHorizon); d < sessionDataHorizon {
 			v.Remaining = min(v.Remaining, d)
 		}
 	}

@@ -72,3 +72,8 @@ func (a *Authority) beside(name string) *companion {
 }
 
 func isSecure(name string) bool { return strings.HasPrefix(name, "__Secure-") }
+
+// sessionDataOf is what of a credential the session_data cookie is read by.
+func sessionDataOf(c Credential, reading sessioncookie.Reading) sessiondata.Request {
+	return sessiondata.Request{Cookie: c.Cookie, Bearer: reading.Source == sessioncookie.SourceBearer, Token: reading.Token}
+}
