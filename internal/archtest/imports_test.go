@@ -146,7 +146,7 @@ var rules = map[string]rule{
 		// Those of server's parts whose settings are in server.Config.
 		local: []string{
 			"server", "server/internal/authority", "server/internal/issuer", "server/internal/lifecycle", "server/internal/sessiondata", "server/internal/shadow",
-			"server/internal/store", "sessioncookie",
+			"server/internal/store", "server/internal/store/issued", "sessioncookie",
 		},
 		modules: []string{toml},
 	},

@@ -101,6 +101,9 @@ func (a *Authority) explain(now time.Time, d store.Description, c Credential, ge
 		return e, nil
 	}
 
+	if a.Stateless() {
+		return a.explainStateless(e, c, reading, now), nil
+	}
 	q := a.question(Call{Now: now, Arrived: clock.Now()}, reading.Token)
 	known, err := get(q)
 	if err != nil {
@@ -110,6 +113,7 @@ func (a *Authority) explain(now time.Time, d store.Description, c Credential, ge
 		return e, err
 	}
 	e.step("lookup", known.Record.Found, "%s", describeRecord(d, known.Record, now))
+	a.compareCookie(&e, c, reading, known.Record, now)
 
 	answer := a.answer(c, reading, q, known, now)
 	v := answer.Verdict

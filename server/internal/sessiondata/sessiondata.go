@@ -158,6 +158,9 @@ func New(cfg Config) (*Checker, error) {
 	return c, nil
 }
 
+// Strategy is the one that the cookie is read by.
+func (c *Checker) Strategy() string { return c.strategy }
+
 // thumbprint is the key id of RFC 7638 for a symmetric key.
 func thumbprint(key []byte) string {
 	sum := sha256.Sum256([]byte(`{"k":"` + base64.RawURLEncoding.EncodeToString(key) + `","kty":"oct"}`))
