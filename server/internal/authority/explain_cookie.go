@@ -120,6 +120,7 @@ func userFields(u *store.User) map[string]field {
 	fields := attributeFields(u.Attributes)
 	fields["name"], fields["email"] = field{store.KindString, u.Name}, field{store.KindString, u.Email}
 	fields["image"], fields["role"] = optionalField(u.Image), optionalField(u.Role)
+	fields["updatedAt"] = field{store.KindTime, instant(u.UpdatedAt)}
 	fields["emailVerified"] = field{store.KindBool, strconv.FormatBool(u.EmailVerified)}
 	fields["banned"] = field{store.KindBool, strconv.FormatBool(u.Banned)}
 	return fields
