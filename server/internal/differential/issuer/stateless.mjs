@@ -43,7 +43,7 @@ const issuer = (secret = BETTER_AUTH_SECRET, cookieCache = {}, session = {}) =>
   betterAuth({
     secret,
     baseURL: base,
-    emailAndPassword: { enabled: true },
+    emailAndPassword: { enabled: true, password: { hash: async (password) => password, verify: async ({ hash, password }) => hash === password } },
     rateLimit: { enabled: false },
     plugins: [bearer(), ...(KEYS ? [jwt({ sessionCookieCache: true, adapter: keyring, jwks: { disablePrivateKeyEncryption: true } })] : [])],
     logger: { disabled: true },
