@@ -38,7 +38,7 @@ func statelessJar(user string, until time.Time) string {
 	content := fmt.Sprintf(`{"session":{"id":"s1","userId":%[1]q,"token":%[2]q,"createdAt":%[3]q,"updatedAt":%[3]q,"expiresAt":"2099-01-01T00:00:00.000Z"},`+
 		`"user":{"id":%[1]q,"name":"Alice","email":"alice@example.com","emailVerified":true,"createdAt":%[3]q,"updatedAt":%[3]q},"updatedAt":1`, user, token, at)
 	mac := hmac.New(sha256.New, []byte(fleetSecret))
-	mac.Write([]byte(fmt.Sprintf(`%s,"expiresAt":%d}`, content, until.UnixMilli())))
+	fmt.Fprintf(mac, `%s,"expiresAt":%d}`, content, until.UnixMilli())
 	data := base64.RawURLEncoding.EncodeToString([]byte(fmt.Sprintf(`{"session":%s},"expiresAt":%d,"signature":%q}`,
 		content, until.UnixMilli(), base64.RawURLEncoding.EncodeToString(mac.Sum(nil)))))
 	half := len(data) / 2

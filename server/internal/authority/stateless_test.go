@@ -27,7 +27,7 @@ func dataCookie(token, user, version string, expires, until time.Time) string {
 	content := fmt.Sprintf(`{"session":{"id":"s1","userId":"u1","token":%q,%s,"expiresAt":%q},"user":{"email":"alice@example.com","emailVerified":false,%s,%s},"updatedAt":%d,"version":%q`,
 		token, at, expires.UTC().Format("2006-01-02T15:04:05.000Z"), at, user, noon.Add(-time.Minute).UnixMilli(), version)
 	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(fmt.Sprintf(`%s,"expiresAt":%d}`, content, until.UnixMilli())))
+	fmt.Fprintf(mac, `%s,"expiresAt":%d}`, content, until.UnixMilli())
 	payload := fmt.Sprintf(`{"session":%s},"expiresAt":%d,"signature":%q}`, content, until.UnixMilli(), base64.RawURLEncoding.EncodeToString(mac.Sum(nil)))
 	return dataName + "=" + base64.RawURLEncoding.EncodeToString([]byte(payload))
 }
