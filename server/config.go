@@ -67,11 +67,13 @@ const MinStalenessBound = 500 * time.Millisecond
 const (
 	DriverSQLite   = "sqlite"
 	DriverPostgres = "postgres"
+	// DriverNone is for an issuer that has no session store.
+	DriverNone = "none"
 )
 
 // StoreConfig says where sessions are.
 type StoreConfig struct {
-	// Driver is DriverSQLite or DriverPostgres.
+	// Driver is DriverSQLite, DriverPostgres or DriverNone.
 	Driver string
 	// Path is the SQLite file; Create makes it, with Better Auth's schema, if absent.
 	Path   string
@@ -168,6 +170,12 @@ func (c Config) validate() error {
 	}
 	if c.Authority.StalenessBound < MinStalenessBound {
 		errs = append(errs, fmt.Errorf("staleness_bound: %v is below %v, which beats and renewals need", c.Authority.StalenessBound, MinStalenessBound))
+	}
+	if (c.Store.Driver == DriverNone) != (c.Authority.Stateless != nil) {
+		errs = append(errs, fmt.Errorf("store.driver: %s is for a stateless issuer, and only for one: configure both", DriverNone))
+	}
+	if c.Store.Driver == DriverNone && (c.Feed.Mode == FeedRequired || c.Shadow.IssuerURL != "") {
+		errs = append(errs, fmt.Errorf("store.driver: with %s there is no change feed, and no issuer that could be asked: unset feed.mode and shadow.issuer_url", DriverNone))
 	}
 	if c.Authority.Policy.RefuseDeleted && c.Store.Schema.SoftDeleteColumn == "" {
 		errs = append(errs, errors.New("policy: deleted users can be refused only with policy.soft_delete_column set"))

@@ -2,15 +2,22 @@ package server
 
 import (
 	"context"
+	"errors"
 
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/server/internal/store/postgres"
 	"github.com/sessiond/sessiond/server/internal/store/sqlite"
 )
 
+// ErrNoStore means that there is none to look at: the issuer is stateless.
+var ErrNoStore = errors.New("the issuer has no session store (store.driver=none)")
+
 // ExamineStore looks at the configured store from outside, where OpenStore might
 // refuse it. The caller closes what it returns.
 func ExamineStore(ctx context.Context, cfg StoreConfig) (store.Examiner, error) {
+	if cfg.Driver == DriverNone {
+		return nil, ErrNoStore
+	}
 	if cfg.Driver == DriverPostgres {
 		e, err := postgres.Examine(ctx, cfg.postgres())
 		if err != nil {

@@ -166,7 +166,11 @@ func (s *Server) lifecycle() *lifecycle.Lifecycle {
 
 // openFeed opens the change feed. Where it may be absent and is, that is said.
 func (s *Server) openFeed(ctx context.Context) (feed.Source, error) {
-	if s.cfg.Feed.Mode == FeedOff {
+	switch {
+	case s.cfg.Store.Driver == DriverNone:
+		s.log.Warn("the issuer is stateless: a session is good as long as its cookie says so, and nobody can revoke it before")
+		return nil, nil
+	case s.cfg.Feed.Mode == FeedOff:
 		return nil, nil
 	}
 	source, err := openSource(ctx, s.cfg.Store, s.cfg.Authority.StalenessBound)

@@ -16,7 +16,10 @@ import (
 // OpenStore opens the configured store. It is shared with explain, so that what
 // explain reads is what serve reads.
 func OpenStore(ctx context.Context, cfg StoreConfig) (store.Store, error) {
-	if cfg.Secondary == nil {
+	switch {
+	case cfg.Driver == DriverNone:
+		return store.None{}, nil
+	case cfg.Secondary == nil:
 		return openDatabase(ctx, cfg)
 	}
 	first, err := redis.Open(ctx, cfg.redis())
@@ -45,15 +48,15 @@ func openDatabase(ctx context.Context, cfg StoreConfig) (store.Store, error) {
 	case DriverPostgres:
 		return postgres.Open(ctx, cfg.postgres())
 	default:
-		return nil, fmt.Errorf("store.driver: %q is not a driver: use %s or %s", cfg.Driver, DriverSQLite, DriverPostgres)
+		return nil, fmt.Errorf("store.driver: %q is not a driver: use %s, %s or %s", cfg.Driver, DriverSQLite, DriverPostgres, DriverNone)
 	}
 }
 
 // openWriter opens what sessions are made with; nil where they are in secondary
-// storage, alone or first.
+// storage, alone or first, and where there is no store.
 func openWriter(ctx context.Context, cfg StoreConfig) (store.Writer, error) {
 	switch {
-	case cfg.Secondary != nil:
+	case cfg.Secondary != nil, cfg.Driver == DriverNone:
 		return nil, nil
 	case cfg.Driver == DriverPostgres:
 		w, err := postgres.OpenWriter(ctx, cfg.postgres())

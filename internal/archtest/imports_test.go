@@ -64,7 +64,7 @@ var rules = map[string]rule{
 	"server/internal/authority": {
 		local: []string{
 			"internal/clock", "server/internal/cache", "server/internal/feed", "server/internal/sessiondata",
-			"server/internal/store", "sessioncookie",
+			"server/internal/store", "server/internal/store/issued", "sessioncookie",
 		},
 		never: slices.Concat([]string{goGRPC}, anySQL),
 	},
@@ -91,6 +91,10 @@ var rules = map[string]rule{
 	// Where sessions are kept: one driver each, and none knows another.
 	"server/internal/store":        {never: slices.Concat(transport, anySQL)},
 	"server/internal/store/schema": {local: []string{"server/internal/store"}, never: slices.Concat(transport, []string{pgx, sqlite, rueidis})},
+	"server/internal/store/issued": {
+		local: []string{"server/internal/store", "server/internal/store/schema"},
+		never: slices.Concat(transport, anySQL),
+	},
 	"server/internal/store/postgres": {
 		local:   []string{"server/internal/feed", "server/internal/store", "server/internal/store/schema"},
 		modules: []string{pgx},
@@ -102,7 +106,7 @@ var rules = map[string]rule{
 		never:   []string{goGRPC, pgx, rueidis},
 	},
 	"server/internal/store/redis": {
-		local:   []string{"server/internal/feed", "server/internal/store", "server/internal/store/schema"},
+		local:   []string{"server/internal/feed", "server/internal/store", "server/internal/store/issued", "server/internal/store/schema"},
 		modules: []string{rueidis},
 		never:   []string{goGRPC, pgx, sqlite},
 	},
@@ -143,7 +147,7 @@ var rules = map[string]rule{
 		// Those of server's parts whose settings are in server.Config.
 		local: []string{
 			"server", "server/internal/authority", "server/internal/issuer", "server/internal/lifecycle", "server/internal/sessiondata", "server/internal/shadow",
-			"server/internal/store", "sessioncookie",
+			"server/internal/store", "server/internal/store/issued", "sessioncookie",
 		},
 		modules: []string{toml},
 	},

@@ -60,7 +60,8 @@ const (
 	Reason_REASON_REVOKED Reason = 13
 	// The store holds a value for this token that cannot be read as a session.
 	Reason_REASON_STORED_VALUE_UNREADABLE Reason = 14
-	// The session_data cookie beside the token refuses the session, as issuers up to 1.4 have it.
+	// The session_data cookie beside the token refuses the session, as issuers up to 1.4 have it;
+	// or the issuer has no store, and the cookie is of another secret, token or version.
 	Reason_REASON_SESSION_DATA_REJECTED Reason = 15
 )
 

@@ -30,6 +30,8 @@ type Config struct {
 	AcceptRetired bool
 	// Companions are the cookies beside the session cookies.
 	Companions []Companion
+	// Stateless, where set, says that the issuer has no session store.
+	Stateless *Stateless
 	// TokenForm is the form in which the store holds tokens; empty: TokenPlain.
 	TokenForm TokenForm
 	// Policy holds the rules of the decision.
@@ -93,6 +95,9 @@ func New(cfg Config, records Records) (*Authority, error) {
 	if a.companions, err = newCompanions(cfg); err != nil {
 		return nil, err
 	}
+	if a.Stateless() && a.beside("").sessionData == nil {
+		return nil, errors.New("the issuer is stateless and no session_data cookie is named: there would be no session to read")
+	}
 	if a.intake, err = newIntake(cfg); err != nil {
 		return nil, err
 	}
@@ -114,10 +119,10 @@ func newIntake(cfg Config) (Intake, error) {
 		in.Cookies = append(in.Cookies, CookieRule{Name: name})
 	}
 	for _, c := range cfg.Companions {
-		if c.SessionData != nil {
+		if c.SessionData != nil && (cfg.Stateless != nil || c.SessionData.Rejecting()) {
 			in.Cookies = append(in.Cookies, CookieRule{Name: c.SessionData.Name, Chunked: true})
 		}
-		if c.DontRemember != "" {
+		if c.DontRemember != "" && cfg.Stateless == nil {
 			in.Cookies = append(in.Cookies, CookieRule{Name: c.DontRemember})
 		}
 	}
@@ -206,8 +211,8 @@ var ErrBatchTooLarge = errors.New("batch too large")
 var ErrBadRevision = errors.New("at_least cannot be used")
 
 // Validate decides one credential. One that does not verify never reaches the
-// cache or the store. An error wraps [store.ErrUnavailable], ErrBadRevision or the
-// context's error.
+// cache or the store. An error wraps [store.ErrUnavailable], ErrBadRevision,
+// ErrStateless or the context's error.
 func (a *Authority) Validate(ctx context.Context, call Call, c Credential) (Answer, error) {
 	call, err := a.settle(call)
 	if err != nil {
@@ -216,6 +221,9 @@ func (a *Authority) Validate(ctx context.Context, call Call, c Credential) (Answ
 	reading, reason := a.read(c, call.Now)
 	if reason != ReasonNone {
 		return Answer{Verdict: Verdict{Reason: reason}, Secret: reading.Secret}, nil
+	}
+	if a.Stateless() {
+		return a.fromCookie(c, reading, call.Now), nil
 	}
 	q := a.question(call, reading.Token)
 	known, err := a.records.Get(ctx, q)
@@ -252,6 +260,10 @@ func (a *Authority) ValidateBatch(ctx context.Context, call Call, cs []Credentia
 			answers[i] = Answer{Verdict: Verdict{Reason: reason}, Secret: reading.Secret}
 			continue
 		}
+		if a.Stateless() {
+			answers[i] = a.fromCookie(c, reading, call.Now)
+			continue
+		}
 		readings[i] = reading
 		open = append(open, i)
 	}
@@ -280,6 +292,9 @@ func (a *Authority) ValidateBatch(ctx context.Context, call Call, cs []Credentia
 func (a *Authority) settle(call Call) (Call, error) {
 	if call.AtLeast == "" {
 		return call, nil
+	}
+	if a.Stateless() {
+		return call, ErrStateless
 	}
 	read, err := a.records.NeedsRead(call.AtLeast)
 	switch {
@@ -343,7 +358,7 @@ func (a *Authority) read(c Credential, now time.Time) (sessioncookie.Reading, Re
 	if reading.Err != nil {
 		return reading, reasonOf(reading.Err)
 	}
-	if beside := a.beside(reading.Name); beside.sessionData != nil && c.Form == FormHeaders && beside.sessionData.Rejects(c.Cookie, now) {
+	if beside := a.beside(reading.Name); !a.Stateless() && beside.sessionData != nil && c.Form == FormHeaders && beside.sessionData.Rejects(sessionDataOf(c, reading), now) {
 		return reading, ReasonSessionDataRejected
 	}
 	return reading, ReasonNone
@@ -359,7 +374,7 @@ func (a *Authority) answer(c Credential, reading sessioncookie.Reading, q cache.
 		v.NeedsRefresh = beside.dontRemember.FromHeaders(c.Cookie, "").Err != nil
 	}
 	if v.Good() && beside.sessionData != nil && c.Form == FormHeaders {
-		if d := beside.sessionData.GoodFor(c.Cookie, now, sessionDataHorizon); d < sessionDataHorizon {
+		if d := beside.sessionData.GoodFor(sessionDataOf(c, reading), now, sessionDataHorizon); d < sessionDataHorizon {
 			v.Remaining = min(v.Remaining, d)
 		}
 	}

@@ -15,8 +15,9 @@ type Companion struct {
 	// DontRemember is the name of the issuer's dont_remember cookie: sessions
 	// signed in with it are never refreshed. Empty: none.
 	DontRemember string
-	// SessionData, where set, has the issuer's session_data cookie refuse
-	// sessions as issuers before 1.7 do.
+	// SessionData, where set, says how the issuer's session_data cookie is read: it
+	// refuses sessions as issuers before 1.7 do, is the session of a stateless one, and
+	// a hint in an explanation.
 	SessionData *sessiondata.Config
 }
 
@@ -24,7 +25,7 @@ type Companion struct {
 type companion struct {
 	Companion
 	dontRemember *sessioncookie.Reader // nil: none
-	sessionData  *sessiondata.Checker  // nil: it refuses nothing
+	sessionData  *sessiondata.Checker  // nil: it is not read
 }
 
 func newCompanions(cfg Config) ([]companion, error) {
@@ -72,3 +73,8 @@ func (a *Authority) beside(name string) *companion {
 }
 
 func isSecure(name string) bool { return strings.HasPrefix(name, "__Secure-") }
+
+// sessionDataOf is what of a credential the session_data cookie is read by.
+func sessionDataOf(c Credential, reading sessioncookie.Reading) sessiondata.Request {
+	return sessiondata.Request{Cookie: c.Cookie, Bearer: reading.Source == sessioncookie.SourceBearer, Token: reading.Token}
+}

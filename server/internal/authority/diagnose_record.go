@@ -235,11 +235,11 @@ func (d *diagnosis) sessionDataRejected(now time.Time) []Advice {
 		cfg := *beside.SessionData
 		change(&cfg)
 		c, err := sessiondata.New(cfg)
-		return err != nil || c.Rejects(d.credential.Cookie, now)
+		return err != nil || c.Rejects(sessionDataOf(d.credential, d.reading), now)
 	}
 	for _, strategy := range []string{sessiondata.Compact, sessiondata.JWT, sessiondata.JWE} {
-		if strategy != beside.SessionData.Strategy && !rejects(func(c *sessiondata.Config) { c.Strategy = strategy }) {
-			return []Advice{{FaultSessionDataOther, fmt.Sprintf("the %s cookie is of strategy %s, and %s is configured", beside.SessionData.Name, strategy, beside.SessionData.Strategy), fmt.Sprintf("issuer.cookie_cache = %q", strategy)}}
+		if strategy != beside.sessionData.Strategy() && !rejects(func(c *sessiondata.Config) { c.Strategy = strategy }) {
+			return []Advice{{FaultSessionDataOther, fmt.Sprintf("the %s cookie is of strategy %s, and %s is configured", beside.SessionData.Name, strategy, beside.sessionData.Strategy()), fmt.Sprintf("issuer.cookie_cache = %q", strategy)}}
 		}
 	}
 	return []Advice{

@@ -121,6 +121,9 @@ func (a *Authority) explain(now time.Time, c Credential, get func(token string, 
 		return e, nil
 	}
 
+	if a.Stateless() {
+		return a.explainStateless(e, c, reading, now), nil
+	}
 	f.diagnosis, f.now = d, now
 	known, err := get(reading.Token, a.cfg.TokenForm)
 	if err != nil {
@@ -131,6 +134,7 @@ func (a *Authority) explain(now time.Time, c Credential, get func(token string, 
 	}
 	f.record = known.Record
 	e.step("lookup", known.Record.Found, "%s", describeRecord(f.store, known.Record, now))
+	outlives := a.compareCookie(&e, c, reading, known.Record, now)
 
 	answer := a.answer(c, reading, a.question(Call{Now: now, Arrived: known.AsOf}, reading.Token), known, now)
 	v := answer.Verdict
@@ -145,6 +149,7 @@ func (a *Authority) explain(now time.Time, c Credential, get func(token string, 
 	if e.Advice, err = f.refused(v.Reason); err != nil {
 		e.step("clues", false, "where else the session might be could not be asked: %v", err)
 	}
+	e.Advice = append(outlives, e.Advice...)
 	return e, nil
 }
 

@@ -89,4 +89,11 @@ const (
 	FaultAcceptsUnsigned  Fault = "accepts-unsigned"
 	FaultSeveralCookies   Fault = "several-cookies"
 	FaultClockBehind      Fault = "clock-behind"
+	FaultDataMissing      Fault = "session-data-missing"
+	FaultDataIncomplete   Fault = "session-data-incomplete"
+	FaultDataSecret       Fault = "session-data-secret"
+	FaultDataToken        Fault = "session-data-other-token"
+	FaultDataVersion      Fault = "session-data-version"
+	FaultDataOver         Fault = "session-data-over"
+	FaultCacheOutlives    Fault = "cookie-cache-outlives"
 )

@@ -102,10 +102,11 @@ func try(t *testing.T, s seed) authority.Explanation {
 }
 
 // clued are the faults that explain finds by asking the store for more than a verdict
-// takes, which a trace does not do.
+// takes, which a trace does not do, or in a cookie that workers do not send.
 var clued = map[authority.Fault]bool{
 	authority.FaultTokenForm: true, authority.FaultSessionID: true, authority.FaultStoreEmpty: true, authority.FaultSecondaryEmpty: true,
 	authority.FaultSecondaryPrefix: true, authority.FaultShadowed: true, authority.FaultBearerOverCookie: true,
+	authority.FaultCacheOutlives: true,
 }
 
 // checkTrace has a worker's call refused, and holds what is kept of it against what

@@ -3,6 +3,9 @@ package catalogue_test
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -142,6 +145,24 @@ func (h *house) inPostgres(expires string) {
 	}
 	delete(h.env, "store.path")
 	h.env["store.driver"], h.env["store.dsn"] = "postgres", dsn
+}
+
+// stateless has the issuer keep sessions in signed cookies alone.
+func (h *house) stateless() {
+	delete(h.env, "store.path")
+	h.env["store.driver"], h.env["issuer.cookie_cache"] = "none", "compact"
+}
+
+// cache is a session_data cookie of the strategy compact, as 1.7 writes it.
+func (h *house) cache(token, secret string, life time.Duration) string {
+	h.t.Helper()
+	cached := fmt.Sprintf(`"session":{"id":%q,"token":%q,"userId":%q,"createdAt":%q,"updatedAt":%q,"expiresAt":%q,"ipAddress":"","userAgent":""},`+
+		`"user":{"id":%q,"name":"Ann","email":"ann@example.com","emailVerified":true,"image":null,"createdAt":%q,"updatedAt":%q},"updatedAt":%d,"version":"1"`,
+		sessionID, token, userID, date(-time.Hour), date(-time.Hour), date(24*time.Hour), userID, date(0), date(0), time.Now().UnixMilli())
+	ends := fmt.Sprintf(`"expiresAt":%d`, time.Now().Add(life).UnixMilli())
+	mac := hmac.New(sha256.New, []byte(secret))
+	fmt.Fprintf(mac, "{%s,%s}", cached, ends)
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"session":{%s},%s,"signature":%q}`, cached, ends, base64.RawURLEncoding.EncodeToString(mac.Sum(nil))))
 }
 
 func (h *house) environment() []string {

@@ -357,6 +357,48 @@ var seeds = []struct {
 				h.input += "; " + dataName + "=" + base64.RawURLEncoding.EncodeToString([]byte(`not JSON, which compact passes over`))
 			}, reason: "SESSION_DATA_REJECTED", fault: authority.FaultSessionDataOther, setting: `issuer.cookie_cache = "compact"`},
 	}},
+	{"The cookie cache, and issuers without a store", []seed{
+		{name: "cache outlives", what: "the session was signed out, and the issuer's cookie cache still says 200", seen: "better-auth#6893, #6966, #9991",
+			set: func(h *house) {
+				h.session("another", sessioncookie.NewToken())
+				h.exec(`DELETE FROM session WHERE id = ?`, sessionID)
+				h.input += "; " + dataName + "=" + h.cache(h.token, secret, time.Hour)
+			}, reason: "NOT_FOUND", fault: authority.FaultCacheOutlives, setting: "none: sign in; at the issuer"},
+		{name: "stateless without its cookie", what: "a stateless issuer's `session_token` arrives without its `session_data`", seen: "forwarding of one cookie",
+			set: func(h *house) { h.stateless() }, reason: "NOT_FOUND", fault: authority.FaultDataMissing, setting: "none: send the browser's whole Cookie header"},
+		{name: "stateless, a piece is missing", what: "of a `session_data` in pieces one is missing", seen: "header limits",
+			set: func(h *house) {
+				h.stateless()
+				data := h.cache(h.token, secret, time.Hour)
+				h.input += "; " + dataName + ".0=" + data[:100] + "; " + dataName + ".2=" + data[200:]
+			}, reason: "MALFORMED", fault: authority.FaultDataIncomplete, setting: "none: send the browser's whole Cookie header"},
+		{name: "stateless, another strategy", what: "the issuer writes jwt and compact is configured", seen: "",
+			set: func(h *house) {
+				h.stateless()
+				h.input += "; " + dataName + "=eyJhbGciOiJIUzI1NiJ9.e30.c2ln"
+			}, reason: "MALFORMED", fault: authority.FaultSessionDataOther, setting: "issuer.cookie_cache, "},
+		{name: "stateless, rotated", what: "the `session_data` was written before the secret was rotated", seen: "next-auth#3721",
+			set: func(h *house) {
+				h.stateless()
+				h.input += "; " + dataName + "=" + h.cache(h.token, "the secret before the last rotation", time.Hour)
+			}, reason: "SESSION_DATA_REJECTED", fault: authority.FaultDataSecret, setting: "issuer.secret_file"},
+		{name: "stateless, two sign-ins", what: "`session_token` and `session_data` are of two sign-ins (1.7)", seen: "better-auth vectors",
+			set: func(h *house) {
+				h.stateless()
+				h.input += "; " + dataName + "=" + h.cache(sessioncookie.NewToken(), secret, time.Hour)
+			}, reason: "SESSION_DATA_REJECTED", fault: authority.FaultDataToken, setting: "none: delete both cookies"},
+		{name: "stateless, version", what: "the issuer's `cookieCache.version` is another", seen: "better-auth docs, cookie cache",
+			set: func(h *house) {
+				h.stateless()
+				h.env["issuer.cookie_cache_version"] = "2"
+				h.input += "; " + dataName + "=" + h.cache(h.token, secret, time.Hour)
+			}, reason: "SESSION_DATA_REJECTED", fault: authority.FaultDataVersion, setting: "issuer.cookie_cache_version"},
+		{name: "stateless, over", what: "the `session_data` is over", seen: "",
+			set: func(h *house) {
+				h.stateless()
+				h.input += "; " + dataName + "=" + h.cache(h.token, secret, -time.Minute)
+			}, reason: "EXPIRED", fault: authority.FaultDataOver, setting: "none: sign in"},
+	}},
 	{"Accepted, and worth a word", []seed{
 		{name: "banned by SQL", what: "a user banned by SQL is accepted, as the issuer does", seen: "better-auth admin plugin",
 			set: func(h *house) {

@@ -18,7 +18,6 @@ import (
 	"github.com/sessiond/sessiond/server/internal/authority"
 	"github.com/sessiond/sessiond/server/internal/issuer"
 	"github.com/sessiond/sessiond/server/internal/lifecycle"
-	"github.com/sessiond/sessiond/server/internal/sessiondata"
 	"github.com/sessiond/sessiond/server/internal/shadow"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/sessioncookie"
@@ -80,9 +79,7 @@ func Load(src Sources, create bool) (Config, error) {
 	cfg.SecretFiles = r.secretFiles(file)
 	cfg.Server.Authority.Cookies.Secrets = secrets
 	for _, c := range cfg.Server.Authority.Companions {
-		if c.SessionData != nil {
-			c.SessionData.Secrets = secrets
-		}
+		c.SessionData.Secrets = r.cacheSecrets(secrets, cfg.Server.Authority)
 	}
 	if err := errors.Join(r.errs...); err != nil {
 		return Config{}, err
@@ -99,6 +96,9 @@ func LoadStore(src Sources) (server.StoreConfig, time.Duration, error) {
 	}
 	r := &reader{values: values}
 	cfg, _ := r.store(false)
+	if cfg.Driver == server.DriverNone {
+		r.fail(keyStoreDriver, "%s: the issuer is stateless, and there is no store to work on", cfg.Driver)
+	}
 	bound := r.duration(keyStalenessBound)
 	if bound < server.MinStalenessBound {
 		r.fail(keyStalenessBound, "%v is below %v", bound, server.MinStalenessBound)
@@ -213,7 +213,7 @@ func (r *reader) log() Log {
 
 func (r *reader) store(create bool) (cfg server.StoreConfig, embedded bool) {
 	cfg = server.StoreConfig{
-		Driver:   r.choice(keyStoreDriver, server.DriverSQLite, server.DriverPostgres),
+		Driver:   r.choice(keyStoreDriver, server.DriverSQLite, server.DriverPostgres, server.DriverNone),
 		MaxConns: int32(r.integer(keyStoreMaxConns, 0, 10_000)),
 		Schema: store.Schema{
 			Session:          store.Table{Name: r.text(keySessionTable), Columns: r.columns(keySessionColumns), Hide: r.list(keySessionHide)},
@@ -226,6 +226,10 @@ func (r *reader) store(create bool) (cfg server.StoreConfig, embedded bool) {
 		r.fail(keyStoreTimeZone, "%w", err)
 	}
 	cfg.Secondary = r.secondary()
+	if cfg.Driver == server.DriverNone {
+		r.noStore()
+		return cfg, false
+	}
 	if cfg.Secondary != nil && !cfg.Secondary.InDatabase {
 		r.noDatabase()
 		return cfg, false
@@ -333,14 +337,13 @@ func (r *reader) authority() authority.Config {
 			cfg.Cookies.Names = append(cfg.Cookies.Names, n.SessionToken())
 		}
 	}
-	strategy := r.choice(keyCookieCache, sessiondata.Compact, sessiondata.JWT, sessiondata.JWE)
+	data := r.sessionData(version)
 	for _, n := range naming {
-		c := authority.Companion{Session: n.SessionToken(), DontRemember: n.DontRemember()}
-		if version != sessioncookie.V1_7 && version != 0 {
-			c.SessionData = &sessiondata.Config{Name: n.SessionData(), Strategy: strategy, Version: version}
-		}
-		cfg.Companions = append(cfg.Companions, c)
+		own := data
+		own.Name = n.SessionData()
+		cfg.Companions = append(cfg.Companions, authority.Companion{Session: n.SessionToken(), DontRemember: n.DontRemember(), SessionData: &own})
 	}
+	cfg.Stateless = r.stateless(version)
 	if cfg.AcceptRetired && len(cfg.Cookies.Retired) == 0 {
 		r.fail(keyAcceptRetired, "is set and %s is not: there is no retired secret to accept", keyRetiredFile)
 	}

@@ -68,6 +68,7 @@ const (
 	keyInDatabase        = "secondary.store_in_database"
 	keyPreserve          = "secondary.preserve_in_database"
 	keyDisagreement      = "policy.disagreement"
+	keyBindSessionData   = "policy.bind_session_data"
 	keyStalenessBound    = "staleness_bound"
 	keyFeedMode          = "feed.mode"
 	keyFeedPoll          = "feed.poll_interval"
@@ -90,6 +91,10 @@ const (
 	keyCookieDomain      = "issuer.cookie_domain"
 	keyCookieSameSite    = "issuer.cookie_same_site"
 	keyCookieCache       = "issuer.cookie_cache"
+	keyCacheVersion      = "issuer.cookie_cache_version"
+	keyCacheMaxAge       = "issuer.cookie_cache_max_age"
+	keyCacheRefresh      = "issuer.cookie_cache_refresh"
+	keyCacheJWKS         = "issuer.cookie_cache_jwks_file"
 	keyBearer            = "issuer.bearer"
 	keyBearerSignature   = "issuer.bearer_require_signature"
 	keyAllowBareTokens   = "issuer.allow_bare_tokens"
@@ -120,7 +125,7 @@ var settings = []Setting{
 	{Key: keyAdminListen, Type: "host:port", Default: "127.0.0.1:8444", Help: "Address of the operator's HTTP listener: /metrics, /livez, /readyz. Empty: none."},
 	{Key: keyLogLevel, Type: "debug|info|warn|error", Default: "info", Help: "Least level that is logged, on standard error."},
 	{Key: keyLogFormat, Type: "text|json", Default: "text", Help: "Form of the log."},
-	{Key: keyStoreDriver, Type: "sqlite|postgres", Default: "sqlite", Help: "Where the issuer keeps sessions."},
+	{Key: keyStoreDriver, Type: "sqlite|postgres|none", Default: "sqlite", Help: "Where the issuer keeps sessions. none: nowhere. It runs without database and secondaryStorage (stateless, from 1.4 on), and its signed session_data cookie is the session: nothing is looked up, and nothing can be revoked. See contract.md."},
 	{Key: keyStorePath, Type: "path", Help: "The issuer's SQLite file. Empty: the embedded one in data_dir."},
 	{Key: keyStoreDSN, Type: "connection string", EnvOnly: true, Help: "Postgres connection string or URL, password included. For PgBouncer in transaction mode add default_query_exec_mode=exec."},
 	{Key: keyStoreDSNFile, Type: "path", Help: "File that holds store.dsn; the other way to give it."},
@@ -156,7 +161,11 @@ var settings = []Setting{
 	{Key: keyCookieNames, Type: "name,…", Help: "The exact cookie names to read, instead of what the settings above give. The first that is present decides, good or bad. For migrations; the issuer reads one."},
 	{Key: keyCookieDomain, Type: "domain", Help: "The issuer's advanced.crossSubDomainCookies.domain: the Domain of cookies made by sessiond sessions. Empty: none."},
 	{Key: keyCookieSameSite, Type: "lax|strict|none", Default: "lax", Help: "The SameSite of cookies made by sessiond sessions, as the issuer's advanced.defaultCookieAttributes has it."},
-	{Key: keyCookieCache, Type: "compact|jwt|jwe", Default: "compact", Help: "The issuer's session.cookieCache.strategy. The cache is never a source of truth, but versions before 1.7 refuse a session whose session_data cookie is bad, even with the cache off. Not read from 1.7 on."},
+	{Key: keyCookieCache, Type: "auto|compact|jwt|jwe", Default: "auto", Help: "The issuer's session.cookieCache.strategy; auto: its default, which is jwe with store.driver=none and else compact. With a store the cache is never a source of truth, but versions before 1.7 refuse a session whose session_data cookie is bad, even with the cache off, and explain says what the cookie holds."},
+	{Key: keyCacheVersion, Type: "text", Default: "1", Help: "The issuer's session.cookieCache.version. A version that the issuer computes by a function of the user cannot be followed."},
+	{Key: keyCacheJWKS, Type: "path", Help: "File with the issuer's public keys, as its /jwks answers, where its jwt plugin signs the cookie: jwt({ sessionCookieCache: true }), strategy jwt, from 1.7 on. Read at the start; only EdDSA keys are."},
+	{Key: keyCacheMaxAge, Type: "duration", Default: "0", Help: "The issuer's session.cookieCache.maxAge, for needs_refresh with store.driver=none. 0: the issuer's default, 5m up to 1.4 and then issuer.expires_in."},
+	{Key: keyCacheRefresh, Type: "auto|off|duration", Default: "auto", Help: "The issuer's session.cookieCache.refreshCache, for needs_refresh with store.driver=none: how much of a cookie's time is left when its get-session writes a new one. auto: a fifth of the max age. off: refreshCache is false."},
 	{Key: keyBearer, Type: "bool", Default: "false", Help: "The issuer's bearer plugin is on: the Authorization header is read, by the rules of issuer.version."},
 	{Key: keyBearerSignature, Type: "bool", Default: "false", Help: "The bearer plugin's requireSignature. Off, as in the plugin, a bare database token is a credential."},
 	{Key: keyAllowBareTokens, Type: "bool", Default: "false", Help: "Accept Credential.token, a bare database token, from workers."},
@@ -168,6 +177,7 @@ var settings = []Setting{
 	{Key: keyShadowSample, Type: "fraction", Default: "0.01", Help: "Fraction of the verdicts that is compared, from 0 to 1."},
 	{Key: keyRefuseBanned, Type: "bool", Default: "false", Help: "Refuse users whose banned column is set and whose banExpires has not passed. Stricter than the issuer."},
 	{Key: keyDisagreement, Type: "parity|strict", Default: "parity", Help: "What counts where secondary storage and the database disagree. parity: decide as the issuer, for whom a key alone is enough. strict: only what the issuer and the row both accept; every call reads both."},
+	{Key: keyBindSessionData, Type: "bool", Default: "false", Help: "With store.driver=none, take a session_data cookie only beside the token it was made with. Versions from 1.7 on do; before, any signed token beside it will do. Stricter than those."},
 	{Key: keySoftDelete, Type: "column", Help: "Refuse users whose row has this column set (not NULL; for a boolean, true). Stricter than the issuer."},
 	{Key: keyMaxLifetime, Type: "duration", Default: "0", Help: "Refuse sessions older than this, counted from createdAt. 0: no cap. Stricter than the issuer."},
 	{Key: keyMaxIdle, Type: "duration", Default: "0", Help: "Refuse sessions the issuer has not refreshed for this long, counted from updatedAt. 0: no cap. Stricter than the issuer."},

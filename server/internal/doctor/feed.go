@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sessiond/sessiond/server"
@@ -15,6 +16,9 @@ const (
 )
 
 func checkFeed(ctx context.Context, x *examination) []Finding {
+	if errors.Is(x.databaseErr, server.ErrNoStore) {
+		return one(Note, "%v: there is nothing to hear of, and sessions cannot be revoked", x.databaseErr)
+	}
 	bound := x.Server.Authority.StalenessBound
 	if x.Server.Feed.Mode == server.FeedOff {
 		return one(Note, "feed.mode is off: entries age out within %v, and sessions cannot be revoked here", bound)

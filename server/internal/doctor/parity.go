@@ -9,6 +9,7 @@ import (
 
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
 	"github.com/sessiond/sessiond/internal/clock"
+	"github.com/sessiond/sessiond/server"
 	"github.com/sessiond/sessiond/server/internal/authority"
 	"github.com/sessiond/sessiond/server/internal/issuer"
 )
@@ -30,7 +31,9 @@ func checkParity(ctx context.Context, x *examination) []Finding {
 	}
 	here := party{name: "sessiond, by this configuration,", decide: x.decide}
 	var found []Finding
-	if x.IssuerURL == "" {
+	if errors.Is(x.databaseErr, server.ErrNoStore) {
+		found = one(Skipped, "a stateless issuer cannot be asked: the process that made a session accepts it without its cookie")
+	} else if x.IssuerURL == "" {
 		found = one(Skipped, "the issuer's URL is not known (--issuer, or issuer.base_url)")
 	} else {
 		c, err := issuer.New(x.IssuerURL)

@@ -2,11 +2,17 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
+
+	"github.com/sessiond/sessiond/server"
 )
 
 func checkSchema(_ context.Context, x *examination) []Finding {
+	if errors.Is(x.databaseErr, server.ErrNoStore) {
+		return one(Skipped, "%v", x.databaseErr)
+	}
 	if x.databaseErr != nil {
 		return []Finding{mend(Fail, "see what was found", "%v", x.databaseErr)}
 	}

@@ -54,7 +54,7 @@ func (s *Admin) SetClock(now func() time.Time) { s.now = now }
 
 // RevokeSession implements sessiond.v1.SessionAdminService.
 func (s *Admin) RevokeSession(ctx context.Context, req *sessiondv1.RevokeSessionRequest) (*sessiondv1.RevokeSessionResponse, error) {
-	if err := s.allow(ctx); err != nil {
+	if err := s.allowRevoke(ctx); err != nil {
 		return nil, err
 	}
 	target, err := s.targetOf(req)
@@ -70,7 +70,7 @@ func (s *Admin) RevokeSession(ctx context.Context, req *sessiondv1.RevokeSession
 
 // RevokeUserSessions implements sessiond.v1.SessionAdminService.
 func (s *Admin) RevokeUserSessions(ctx context.Context, req *sessiondv1.RevokeUserSessionsRequest) (*sessiondv1.RevokeUserSessionsResponse, error) {
-	if err := s.allow(ctx); err != nil {
+	if err := s.allowRevoke(ctx); err != nil {
 		return nil, err
 	}
 	if req.GetUserId() == "" {
@@ -94,6 +94,17 @@ func (s *Admin) targetOf(req *sessiondv1.RevokeSessionRequest) (feed.Target, err
 	default:
 		return feed.Target{}, errNoSession
 	}
+}
+
+// allowRevoke lets operators in where there is something to revoke.
+func (s *Admin) allowRevoke(ctx context.Context) error {
+	if err := s.allow(ctx); err != nil {
+		return err
+	}
+	if s.authority.Stateless() {
+		return statusOf(authority.ErrStateless)
+	}
+	return nil
 }
 
 // allow lets operators in. Workers speak to the same listener.

@@ -27,6 +27,9 @@ func (s *Admin) sessions(ctx context.Context) (*lifecycle.Lifecycle, error) {
 	if err := s.allow(ctx); err != nil {
 		return nil, err
 	}
+	if s.authority.Stateless() {
+		return nil, statusOf(authority.ErrStateless)
+	}
 	if s.lifecycle == nil {
 		return nil, status.Error(codes.FailedPrecondition, "the issuer keeps sessions in secondary storage: they are made, listed and refreshed there")
 	}

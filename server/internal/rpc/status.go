@@ -25,6 +25,8 @@ func statusOf(err error) error {
 		return status.Error(codes.DeadlineExceeded, "deadline passed before the store answered")
 	case errors.Is(err, store.ErrUnavailable):
 		return status.Error(codes.Unavailable, "session store unavailable: nothing was found out about the session")
+	case errors.Is(err, authority.ErrStateless):
+		return status.Error(codes.FailedPrecondition, authority.ErrStateless.Error())
 	case errors.Is(err, authority.ErrBatchTooLarge), errors.Is(err, authority.ErrBadRevision):
 		return status.Error(codes.InvalidArgument, err.Error())
 	case errors.Is(err, replica.ErrNoRevisions), errors.Is(err, replica.ErrNoFeed), errors.Is(err, feed.ErrNotInstalled):

@@ -24,6 +24,7 @@ func TestStatusOf(t *testing.T) {
 		{context.Canceled, codes.Canceled},
 		{context.DeadlineExceeded, codes.DeadlineExceeded},
 		{authority.ErrBatchTooLarge, codes.InvalidArgument},
+		{authority.ErrStateless, codes.FailedPrecondition},
 		{errors.New("a defect"), codes.Internal},
 	}
 	for _, tt := range tests {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
+	"github.com/sessiond/sessiond/server/internal/authority"
 	"github.com/sessiond/sessiond/server/internal/feed"
 	"github.com/sessiond/sessiond/server/internal/hub"
 )
@@ -130,6 +131,9 @@ func eventProto(e *feed.Event) *sessiondv1.Event {
 
 // GetRevision implements sessiond.v1.SessionService.
 func (s *Service) GetRevision(ctx context.Context, _ *sessiondv1.GetRevisionRequest) (*sessiondv1.GetRevisionResponse, error) {
+	if s.authority.Stateless() {
+		return nil, statusOf(authority.ErrStateless)
+	}
 	revision, err := s.replica.Revision(ctx)
 	if err != nil {
 		return nil, statusOf(err)

@@ -10,18 +10,48 @@ import (
 	"github.com/sessiond/sessiond/sessioncookie"
 )
 
-// find returns the session data of a Cookie header: the whole cookie if it is not
-// empty, else from 1.4 on its chunks "<name>.0", "<name>.1", ... joined.
-func (c *Checker) find(header string) string {
-	value, _ := sessioncookie.Find(header, c.name)
-	if whole := sessioncookie.Decode(value); whole != "" || c.version < sessioncookie.V1_4 {
-		return whole
+// find returns the session data of a request: the whole cookie if it is not empty,
+// else from 1.4 on its chunks "<name>.0", "<name>.1", ... joined. gap says that the
+// numbers of the chunks are not those from 0 on.
+func (c *Checker) find(r Request) (data string, gap bool) {
+	if c.version < sessioncookie.V1_6 {
+		whole := first(r.Cookie, c.name)
+		if whole != "" || c.version < sessioncookie.V1_4 {
+			return whole, false
+		}
+		return join(pairsOf14(r.Cookie), c.name+".", looseIndex)
 	}
-	pairs := pairsOf14(header)
-	if c.version >= sessioncookie.V1_6 {
-		pairs = pairsOf16(header)
+	pairs := pairsOf16(r.Cookie)
+	whole := first(r.Cookie, c.name)
+	if r.Bearer {
+		whole = last(pairs, c.name)
 	}
-	return join(pairs, c.name+".")
+	switch {
+	case whole != "":
+		return whole, false
+	case c.version < sessioncookie.V1_7:
+		return join(pairs, c.name+".", looseIndex)
+	default:
+		return join(pairs, c.name+".", strictIndex)
+	}
+}
+
+// first is the value of the first cookie of a name.
+func first(header, name string) string {
+	value, _ := sessioncookie.Find(header, name)
+	return sessioncookie.Decode(value)
+}
+
+// last is the value of the last cookie of a name, which is the one that a header
+// written anew has: with an accepted bearer token the issuer reads the pairs of 1.6
+// into a map, puts the session cookie in, and writes the map as the Cookie header.
+func last(pairs []pair, name string) (value string) {
+	for _, p := range pairs {
+		if p.name == name {
+			value = p.value
+		}
+	}
+	return value
 }
 
 type pair struct{ name, value string }
@@ -39,8 +69,8 @@ func pairsOf14(header string) []pair {
 }
 
 // pairsOf16 is the reading of 1.6: pairs end at ";", spaces and tabs are trimmed,
-// only a full pair of quotes is taken off, and a value with a byte that RFC 6265
-// does not allow (space and comma apart) is skipped.
+// only a full pair of quotes is taken off, and a pair is skipped whose name is no token
+// or whose value has a byte that RFC 6265 does not allow (space and comma apart).
 func pairsOf16(header string) []pair {
 	var pairs []pair
 	for piece := range strings.SplitSeq(header, ";") {
@@ -52,7 +82,7 @@ func pairsOf16(header string) []pair {
 		if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
 			value = value[1 : len(value)-1]
 		}
-		if !strings.ContainsFunc(value, notCookieOctet) {
+		if name != "" && !strings.ContainsFunc(name, notToken) && !strings.ContainsFunc(value, notCookieOctet) {
 			pairs = append(pairs, pair{name, sessioncookie.Decode(value)})
 		}
 	}
@@ -63,9 +93,13 @@ func notCookieOctet(r rune) bool {
 	return r < ' ' || r > '~' || r == '"' || r == ';' || r == '\\'
 }
 
-// join puts the chunks together in the order of their numbers. Of several of one
-// name the last one's value counts, at the place of the first.
-func join(pairs []pair, prefix string) string {
+func notToken(r rune) bool {
+	return r <= ' ' || r > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+}
+
+// join puts the chunks together in the order of their numbers, which index reads. Of
+// several of one name the last one's value counts, at the place of the first.
+func join(pairs []pair, prefix string, index func(suffix string) (float64, bool)) (data string, gap bool) {
 	type chunk struct {
 		index float64
 		value string
@@ -76,7 +110,7 @@ func join(pairs []pair, prefix string) string {
 		if !strings.HasPrefix(p.name, prefix) {
 			continue
 		}
-		index, ok := parseInt(p.name[strings.LastIndexByte(p.name, '.')+1:])
+		number, ok := index(p.name[len(prefix):])
 		if !ok {
 			continue
 		}
@@ -85,14 +119,27 @@ func join(pairs []pair, prefix string) string {
 			continue
 		}
 		place[p.name] = len(chunks)
-		chunks = append(chunks, chunk{index, p.value})
+		chunks = append(chunks, chunk{number, p.value})
 	}
 	slices.SortStableFunc(chunks, func(a, b chunk) int { return cmp.Compare(a.index, b.index) })
 	var b strings.Builder
-	for _, c := range chunks {
+	for i, c := range chunks {
 		b.WriteString(c.value)
+		gap = gap || c.index != float64(i)
 	}
-	return b.String()
+	return b.String(), gap
+}
+
+// strictIndex is 1.7's reading of a chunk's number: what it would write itself.
+func strictIndex(suffix string) (float64, bool) {
+	const maxSafeInteger = 1<<53 - 1
+	n, err := strconv.ParseUint(suffix, 10, 64)
+	return float64(n), err == nil && n <= maxSafeInteger && strconv.FormatUint(n, 10) == suffix
+}
+
+// looseIndex is the reading before: whatever follows the last dot.
+func looseIndex(suffix string) (float64, bool) {
+	return parseInt(suffix[strings.LastIndexByte(suffix, '.')+1:])
 }
 
 // parseInt is JavaScript's parseInt(s, 10), an empty string being 0: what follows

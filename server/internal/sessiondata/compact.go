@@ -7,21 +7,21 @@ import (
 	"strings"
 )
 
-// checkCompact reads base64 of {"session":S,"expiresAt":ms,"signature":s}, where
+// readCompact reads base64 of {"session":S,"expiresAt":ms,"signature":s}, where
 // s is the HMAC-SHA256 over the JSON text of {...S,"expiresAt":ms}. The issuer
 // parses the payload and writes that text anew, so what counts is the value and
 // the order of its keys, not its spelling.
-func (c *Checker) checkCompact(data string) verdict {
+func (c *Checker) readCompact(data string) (payload value, _ verdict) {
 	text, ok := decodeBase64(data)
 	if !ok {
-		return crashes
+		return value{}, crashes
 	}
 	payload, err := parseJSON(text)
 	switch {
 	case errors.Is(err, errTooDeep):
-		return unverified
+		return value{}, unverified
 	case err != nil || payload.falsy():
-		return ignored
+		return value{}, ignored
 	}
 	signed := payload.get("session").spread()
 	signed.set("expiresAt", payload.get("expiresAt"))
@@ -31,17 +31,17 @@ func (c *Checker) checkCompact(data string) verdict {
 	case kindUndefined:
 	case kindString:
 		if signature, ok = decodeBase64(s.text); !ok {
-			return crashes
+			return value{}, crashes
 		}
 	default:
-		return crashes
+		return value{}, crashes
 	}
 	mac := hmac.New(sha256.New, c.secret)
 	mac.Write(value{kind: kindObject, object: signed}.appendJSON(nil)) // a hash never returns an error
 	if !hmac.Equal(mac.Sum(nil), signature) {
-		return unverified
+		return value{}, unverified
 	}
-	return verified
+	return payload, verified
 }
 
 // decodeBase64 is the issuer's own decoder: URL-safe if the text holds "-" or

@@ -15,18 +15,62 @@ import (
 	"unicode/utf8"
 )
 
-// jweTolerance is how far the clocks may be apart for a jwe; a jwt gets none.
-const jweTolerance = 15 * time.Second
+// tolerance is how far the clocks may be apart for a jwe, and for a jwt of the jwt
+// plugin; one signed by the secret gets none.
+const tolerance = 15 * time.Second
 
-// checkJWT verifies a compact JWS of HS256, HS384 or HS512 by the secret's bytes.
-func (c *Checker) checkJWT(data string, now time.Time) verdict {
-	parts := strings.Split(data, ".")
-	if len(parts) != 3 {
-		return unverified
+// claims are those of a jwt or jwe.
+type claims struct{ value }
+
+// claims returns the claims of session data that verifies (Good), whatever times they
+// give; or Unreadable or Mismatched.
+func (c *Checker) claims(data string) (_ claims, slack time.Duration, _ State) {
+	var text []byte
+	var state State
+	switch {
+	case c.strategy == JWE:
+		text, state = c.openJWE(data)
+		slack = tolerance
+	case len(c.keys) > 0:
+		text, state = c.openSigned(data)
+		slack = tolerance
+	default:
+		text, state = c.openJWT(data)
 	}
-	header, ok := parseHeader(parts[0])
+	if state != Good {
+		return claims{}, slack, state
+	}
+	read := claims{}
+	var err error
+	if read.value, err = parseJSON(text); err != nil || !utf8.Valid(text) || read.kind != kindObject {
+		return claims{}, slack, Unreadable
+	}
+	for _, name := range []string{"iat", "nbf", "exp"} {
+		if v := read.get(name); v.kind != kindUndefined && v.kind != kindNumber {
+			return claims{}, slack, Unreadable
+		}
+	}
+	if read.get("session").falsy() || read.get("user").falsy() {
+		return claims{}, slack, Unreadable
+	}
+	return read, slack, Good
+}
+
+// timely applies the time claims.
+func (c claims) timely(now time.Time, slack time.Duration) bool {
+	seconds := float64(now.Unix())
+	if nbf := c.get("nbf"); nbf.kind == kindNumber && nbf.number > seconds+slack.Seconds() {
+		return false
+	}
+	exp := c.get("exp")
+	return exp.kind != kindNumber || exp.number > seconds-slack.Seconds()
+}
+
+// openJWT verifies a compact JWS of HS256, HS384 or HS512 by the secret's bytes.
+func (c *Checker) openJWT(data string) (payload []byte, _ State) {
+	parts, header, ok := splitJWS(data)
 	if !ok {
-		return unverified
+		return nil, Unreadable
 	}
 	var newHash func() hash.Hash
 	switch header.Alg {
@@ -37,57 +81,51 @@ func (c *Checker) checkJWT(data string, now time.Time) verdict {
 	case "HS512":
 		newHash = sha512.New
 	default:
-		return unverified
-	}
-	signature, ok := decodeJOSE(parts[2])
-	if !ok {
-		return unverified
+		return nil, Unreadable
 	}
 	mac := hmac.New(newHash, c.secret)
-	mac.Write([]byte(parts[0] + "." + parts[1])) // a hash never returns an error
-	if !hmac.Equal(mac.Sum(nil), signature) {
-		return unverified
+	mac.Write([]byte(parts.signed)) // a hash never returns an error
+	if !hmac.Equal(mac.Sum(nil), parts.signature) {
+		return nil, Mismatched
 	}
-	payload, ok := decodeJOSE(parts[1])
-	if !ok {
-		return unverified
-	}
-	return checkClaims(payload, now, 0)
+	return parts.payload, Good
 }
 
-// checkJWE opens a compact JWE of alg "dir" and enc "A256CBC-HS512" (RFC 7518,
-// section 5.2) by the derived key.
-func (c *Checker) checkJWE(data string, now time.Time) verdict {
+// openJWE opens a compact JWE of alg "dir" and enc "A256CBC-HS512" (RFC 7518,
+// section 5.2) by a derived key: the one that the header names, else any.
+func (c *Checker) openJWE(data string) (payload []byte, _ State) {
 	parts := strings.Split(data, ".")
 	if len(parts) != 5 || parts[1] != "" {
-		return unverified
+		return nil, Unreadable
 	}
 	header, ok := parseHeader(parts[0])
 	if !ok || header.Alg != "dir" || header.Enc != "A256CBC-HS512" || header.Zip != nil {
-		return unverified
+		return nil, Unreadable
 	}
-	if header.KeyID != nil {
-		var id string
-		if json.Unmarshal(header.KeyID, &id) != nil || id != c.jweKeyID {
-			return unverified
-		}
+	var id string
+	if header.KeyID != nil && json.Unmarshal(header.KeyID, &id) != nil {
+		return nil, Unreadable
 	}
 	iv, ok1 := decodeJOSE(parts[2])
 	ciphertext, ok2 := decodeJOSE(parts[3])
 	tag, ok3 := decodeJOSE(parts[4])
 	if !ok1 || !ok2 || !ok3 {
-		return unverified
+		return nil, Unreadable
 	}
-	payload, ok := c.open(parts[0], iv, ciphertext, tag)
-	if !ok {
-		return unverified
+	for _, k := range c.jwe {
+		if header.KeyID != nil && id != k.id {
+			continue
+		}
+		if payload, ok := k.open(parts[0], iv, ciphertext, tag); ok {
+			return payload, Good
+		}
 	}
-	return checkClaims(payload, now, jweTolerance)
+	return nil, Mismatched
 }
 
-// open authenticates and decrypts; ciphertext is overwritten.
-func (c *Checker) open(aad string, iv, ciphertext, tag []byte) (plaintext []byte, ok bool) {
-	macKey, encKey := c.jweKey[:jweKeyBytes/2], c.jweKey[jweKeyBytes/2:]
+// open authenticates and decrypts. Where it succeeds ciphertext is overwritten.
+func (k jweKey) open(aad string, iv, ciphertext, tag []byte) (plaintext []byte, ok bool) {
+	macKey, encKey := k.key[:jweKeyBytes/2], k.key[jweKeyBytes/2:]
 	if len(iv) != aes.BlockSize || len(ciphertext) == 0 || len(ciphertext)%aes.BlockSize != 0 {
 		return nil, false
 	}
@@ -116,9 +154,30 @@ func (c *Checker) open(aad string, iv, ciphertext, tag []byte) (plaintext []byte
 	return ciphertext[:len(ciphertext)-padding], true
 }
 
+// jws is a compact JWS, taken apart.
+type jws struct {
+	signed             string // what the signature is over
+	payload, signature []byte
+}
+
+func splitJWS(data string) (parts jws, header joseHeader, ok bool) {
+	pieces := strings.Split(data, ".")
+	if len(pieces) != 3 {
+		return jws{}, joseHeader{}, false
+	}
+	if header, ok = parseHeader(pieces[0]); !ok {
+		return jws{}, joseHeader{}, false
+	}
+	parts.signed = pieces[0] + "." + pieces[1]
+	var ok1, ok2 bool
+	parts.payload, ok1 = decodeJOSE(pieces[1])
+	parts.signature, ok2 = decodeJOSE(pieces[2])
+	return parts, header, ok1 && ok2
+}
+
 type joseHeader struct {
-	Alg, Enc   string
-	KeyID, Zip json.RawMessage // nil if absent
+	Alg, Enc, Typ string
+	KeyID, Zip    json.RawMessage // nil if absent
 }
 
 // parseHeader reads a protected header. One with "crit", which the issuer never
@@ -138,6 +197,9 @@ func parseHeader(encoded string) (h joseHeader, ok bool) {
 	if enc := members["enc"]; enc != nil && json.Unmarshal(enc, &h.Enc) != nil {
 		return joseHeader{}, false
 	}
+	if typ := members["typ"]; typ != nil && json.Unmarshal(typ, &h.Typ) != nil {
+		h.Typ = "" // of no account but for cookies of the jwt plugin
+	}
 	h.KeyID, h.Zip = members["kid"], members["zip"]
 	return h, true
 }
@@ -150,42 +212,6 @@ func parseMembers(text []byte) (members map[string]json.RawMessage, ok bool) {
 	}
 	err := json.Unmarshal(text, &members)
 	return members, err == nil && members != nil
-}
-
-// checkClaims applies the time claims and asks for a session and a user.
-func checkClaims(payload []byte, now time.Time, tolerance time.Duration) verdict {
-	claims, ok := parseMembers(payload)
-	if !ok {
-		return unverified
-	}
-	seconds, slack := float64(now.Unix()), tolerance.Seconds()
-	if _, _, ok := numericDate(claims, "iat"); !ok {
-		return unverified
-	}
-	if nbf, present, ok := numericDate(claims, "nbf"); !ok || (present && nbf > seconds+slack) {
-		return unverified
-	}
-	if exp, present, ok := numericDate(claims, "exp"); !ok || (present && exp <= seconds-slack) {
-		return unverified
-	}
-	for _, name := range []string{"session", "user"} {
-		member, err := parseJSON(claims[name])
-		if err != nil || member.falsy() {
-			return unverified
-		}
-	}
-	return verified
-}
-
-// numericDate returns a claim in seconds since 1970; ok is false if it is there
-// and not a number.
-func numericDate(claims map[string]json.RawMessage, name string) (seconds float64, present, ok bool) {
-	raw := claims[name]
-	if raw == nil {
-		return 0, false, true
-	}
-	claim, err := parseJSON(raw)
-	return claim.number, true, err == nil && claim.kind == kindNumber
 }
 
 // decodeJOSE decodes base64url as the issuer's JOSE library does: padding and

@@ -1,9 +1,13 @@
-// Package sessiondata answers one question about the issuer's cookie cache: would
-// it refuse a request with a good session because of the session_data cookie
-// beside it, even when asked with disableCookieCache=true?
+// Package sessiondata reads the issuer's cookie cache, the signed session_data cookie.
+// It answers two questions, and looks nothing up:
 //
-// The issuer reads that cookie whether or not its cookie cache is enabled, so
-// there is nothing to switch on here. What it does by release line:
+// What does the cookie say ([Checker.Open])? That is the session where the issuer has
+// no store ("stateless session management", from 1.4 on), and elsewhere a hint.
+//
+// Would the issuer refuse a request with a good session because of that cookie, even
+// when asked with disableCookieCache=true ([Checker.Rejects])? The issuer reads the
+// cookie whether or not its cookie cache is enabled, so there is nothing to switch on
+// there. What it does by release line:
 //
 //   - 1.2 and 1.3 know the compact strategy and whole cookies only. A payload that
 //     is JSON and does not verify refuses the session. One that is not JSON is
@@ -54,8 +58,38 @@ type Config struct {
 	// Version is the issuer's release line; zero means the current one.
 	Version sessioncookie.Version
 
-	// Secrets are the issuer's; the first, which is the current one, verifies.
+	// Secrets are the issuer's; the first, which is the current one, verifies. From
+	// 1.6 on a jwe opens by any of them.
 	Secrets []string
+
+	// CacheVersion is session.cookieCache.version; empty means "1". Issuers before 1.4
+	// have none.
+	CacheVersion string
+
+	// Keys are the public keys of the issuer's jwt plugin where that signs the cookie
+	// (jwt({ sessionCookieCache: true }), from 1.7 on); nil: the secret does.
+	Keys []Key
+
+	// Origin is the issuer's, which a cookie signed by its jwt plugin names; empty: any.
+	Origin string
+
+	// Bind has the cookie count for the token it was made with only, whatever the
+	// version. Issuers from 1.7 on do so by themselves.
+	Bind bool
+}
+
+// Request is what of a request Open and Rejects look at.
+type Request struct {
+	// Cookie is the Cookie header. It has to be one that the HTTP parser takes, as
+	// sessioncookie ensures.
+	Cookie string
+
+	// Bearer says that the token came in the Authorization header. Issuers from 1.6 on
+	// then write the Cookie header anew before they read it.
+	Bearer bool
+
+	// Token is the verified token. Only Open needs it.
+	Token string
 }
 
 // Checker holds a Config ready for use. It is safe for concurrent use.
@@ -64,8 +98,17 @@ type Checker struct {
 	strategy string
 	version  sessioncookie.Version
 	secret   []byte
-	jweKey   []byte
-	jweKeyID string
+	jwe      []jweKey
+	keys     []Key
+	origin   string
+	expected string // of the cookie's version
+	bound    bool
+}
+
+// jweKey is what a secret encrypts with.
+type jweKey struct {
+	id  string
+	key []byte
 }
 
 // New validates cfg. Its errors name the field and the remedy, never a secret.
@@ -93,13 +136,30 @@ func New(cfg Config) (*Checker, error) {
 	if c.version < sessioncookie.V1_4 {
 		c.strategy = Compact
 	}
-	key, err := hkdf.Key(sha256.New, c.secret, []byte(jweSalt), jweInfo, jweKeyBytes)
-	if err != nil {
-		return nil, fmt.Errorf("sessiondata: derive the jwe key: %w", err)
+	if len(cfg.Keys) > 0 && (c.version < sessioncookie.V1_7 || c.strategy != JWT) {
+		return nil, errors.New("sessiondata: Keys are of the issuer's jwt plugin, which signs with strategy jwt from version 1.7 on: leave them out")
 	}
-	c.jweKey, c.jweKeyID = key, thumbprint(key)
+	c.keys, c.origin = cfg.Keys, cfg.Origin
+	if c.expected = cfg.CacheVersion; c.expected == "" {
+		c.expected = "1"
+	}
+	c.bound = cfg.Bind || c.version >= sessioncookie.V1_7
+	secrets := cfg.Secrets
+	if c.version < sessioncookie.V1_6 {
+		secrets = secrets[:1]
+	}
+	for _, secret := range secrets {
+		key, err := hkdf.Key(sha256.New, []byte(secret), []byte(jweSalt), jweInfo, jweKeyBytes)
+		if err != nil {
+			return nil, fmt.Errorf("sessiondata: derive the jwe key: %w", err)
+		}
+		c.jwe = append(c.jwe, jweKey{id: thumbprint(key), key: key})
+	}
 	return c, nil
 }
+
+// Strategy is the one that the cookie is read by.
+func (c *Checker) Strategy() string { return c.strategy }
 
 // thumbprint is the key id of RFC 7638 for a symmetric key.
 func thumbprint(key []byte) string {
@@ -107,17 +167,20 @@ func thumbprint(key []byte) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
+// Rejecting reports whether issuers of this configuration may refuse a session by its
+// session_data cookie though their cache is off.
+func (cfg Config) Rejecting() bool { return cfg.Version != 0 && cfg.Version < sessioncookie.V1_7 }
+
 // Rejects reports whether the issuer, asked at now with disableCookieCache=true,
-// would refuse a request with this Cookie header, or crash on it, because of its
-// session_data cookie, although the session cookie is good. The header must be
-// one that the HTTP parser takes, as sessioncookie ensures.
+// would refuse a request, or crash on it, because of its session_data cookie,
+// although the session cookie is good.
 //
 // Nesting deeper than 1000 levels counts as not verified.
-func (c *Checker) Rejects(cookieHeader string, now time.Time) bool {
+func (c *Checker) Rejects(r Request, now time.Time) bool {
 	if c.version >= sessioncookie.V1_7 {
 		return false
 	}
-	data := c.find(cookieHeader)
+	data, _ := c.find(r)
 	if data == "" {
 		return false
 	}
@@ -128,16 +191,16 @@ func (c *Checker) Rejects(cookieHeader string, now time.Time) bool {
 	return verdict == crashes || verdict == unverified
 }
 
-// GoodFor returns for how much of a time to come a Cookie header that is not
-// rejected now stays so, rounded down to a second: session_data of the strategies
+// GoodFor returns for how much of a time to come a request that is not rejected now
+// stays so, rounded down to a second: session_data of the strategies
 // jwt and jwe expires, and issuers before 1.6 then refuse the session.
-func (c *Checker) GoodFor(cookieHeader string, now time.Time, horizon time.Duration) time.Duration {
-	if c.strategy == Compact || c.version >= sessioncookie.V1_6 || !c.Rejects(cookieHeader, now.Add(horizon)) {
+func (c *Checker) GoodFor(r Request, now time.Time, horizon time.Duration) time.Duration {
+	if c.strategy == Compact || c.version >= sessioncookie.V1_6 || !c.Rejects(r, now.Add(horizon)) {
 		return horizon
 	}
 	good, bad := time.Duration(0), horizon
 	for bad-good > time.Second {
-		if middle := (good + bad) / 2; c.Rejects(cookieHeader, now.Add(middle)) {
+		if middle := (good + bad) / 2; c.Rejects(r, now.Add(middle)) {
 			bad = middle
 		} else {
 			good = middle
@@ -158,11 +221,14 @@ const (
 
 func (c *Checker) check(data string, now time.Time) verdict {
 	switch c.strategy {
-	case JWT:
-		return c.checkJWT(data, now)
-	case JWE:
-		return c.checkJWE(data, now)
+	case JWT, JWE:
+		claims, tolerance, state := c.claims(data)
+		if state != Good || !claims.timely(now, tolerance) {
+			return unverified
+		}
+		return verified
 	default:
-		return c.checkCompact(data)
+		_, v := c.readCompact(data)
+		return v
 	}
 }

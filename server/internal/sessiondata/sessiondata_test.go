@@ -85,11 +85,11 @@ func TestCompactText(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			good := testName + "=" + encode(`{`+tt.payload+`,"signature":"`+mac(tt.signed)+`"}`)
-			if c.Rejects(good, recordedAt) {
+			if c.Rejects(request(good), recordedAt) {
 				t.Errorf("signature over %s does not verify", tt.signed)
 			}
 			bad := testName + "=" + encode(`{`+tt.payload+`,"signature":"`+mac(tt.signed+" ")+`"}`)
-			if !c.Rejects(bad, recordedAt) {
+			if !c.Rejects(request(bad), recordedAt) {
 				t.Error("signature over another text verifies")
 			}
 		})
@@ -126,7 +126,7 @@ func TestByVersion(t *testing.T) {
 				sessioncookie.V1_2: tt.v1_3, sessioncookie.V1_3: tt.v1_3, sessioncookie.V1_4: tt.v1_4,
 				sessioncookie.V1_6: tt.v1_6, sessioncookie.V1_7: false,
 			} {
-				if got := mustChecker(t, version, "").Rejects(tt.cookie, recordedAt); got != want {
+				if got := mustChecker(t, version, "").Rejects(request(tt.cookie), recordedAt); got != want {
 					t.Errorf("%s: got %t, want %t", version, got, want)
 				}
 			}
@@ -155,7 +155,7 @@ func TestJWTClaims(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			signed := encode(`{"alg":"HS256"}`) + "." + encode(tt.payload)
-			if got := c.Rejects(testName+"="+signed+"."+mac(signed), now); got != tt.want {
+			if got := c.Rejects(request(testName+"="+signed+"."+mac(signed)), now); got != tt.want {
 				t.Errorf("rejects: got %t, want %t", got, tt.want)
 			}
 		})
@@ -212,7 +212,7 @@ func TestJWE(t *testing.T) {
 	c := mustChecker(t, sessioncookie.V1_4, sessiondata.JWE)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := c.Rejects(testName+"="+seal(t, tt.header, tt.payload), now); got != tt.want {
+			if got := c.Rejects(request(testName+"="+seal(t, tt.header, tt.payload)), now); got != tt.want {
 				t.Errorf("rejects: got %t, want %t", got, tt.want)
 			}
 		})
@@ -239,13 +239,15 @@ func TestGoodFor(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c := mustChecker(t, tt.version, tt.strategy)
-			got := c.GoodFor(tt.header, now, 5*time.Minute)
+			got := c.GoodFor(request(tt.header), now, 5*time.Minute)
 			if got > tt.want || got < tt.want-2*time.Second {
 				t.Errorf("got %v, want at most %v", got, tt.want)
 			}
-			if got < 5*time.Minute && c.Rejects(tt.header, now.Add(got)) {
+			if got < 5*time.Minute && c.Rejects(request(tt.header), now.Add(got)) {
 				t.Error("rejected before its time")
 			}
 		})
 	}
 }
+
+func request(cookie string) sessiondata.Request { return sessiondata.Request{Cookie: cookie} }

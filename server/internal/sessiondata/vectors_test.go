@@ -63,7 +63,7 @@ func TestVectors(t *testing.T) {
 	rejected := 0
 	for _, v := range readVectors(t) {
 		t.Run(v.Version+"/"+v.Config+"/"+v.Case, func(t *testing.T) {
-			if got := v.checker(t).Rejects(v.Cookie, v.EvaluatedAt); got != v.Rejected {
+			if got := v.checker(t).Rejects(request(v.Cookie), v.EvaluatedAt); got != v.Rejected {
 				t.Errorf("rejects: got %t, the issuer %t", got, v.Rejected)
 			}
 		})

@@ -35,6 +35,7 @@ type dataset struct {
 	Files             struct{ Postgres, SQLite, SQLiteFile, Redis string } `json:"files"`
 	Tables            map[string]table                                     `json:"tables"`
 	SecondaryStorage  *secondaryStorage                                    `json:"secondaryStorage"`
+	JWKS              json.RawMessage                                      `json:"jwks"`
 }
 
 type table struct {
@@ -68,7 +69,10 @@ type modelOptions struct {
 	}
 	ExpiresIn   *float64
 	UpdateAge   *float64
-	CookieCache struct{ Strategy string }
+	CookieCache struct {
+		Enabled           bool
+		Strategy, Version string
+	}
 }
 
 // secondaryStorage says how the issuer used its Redis.
@@ -193,6 +197,9 @@ func (d dataset) flags() map[string]string {
 	}
 	if strategy := d.Options.Session.CookieCache.Strategy; strategy != "" {
 		f["issuer.cookie_cache"] = strategy
+	}
+	if version := d.Options.Session.CookieCache.Version; version != "" {
+		f["issuer.cookie_cache_version"] = version
 	}
 	if s := d.Options.Session.ExpiresIn; s != nil {
 		f["issuer.expires_in"] = fmt.Sprintf("%fs", *s)

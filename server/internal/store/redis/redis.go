@@ -16,6 +16,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/sessiond/sessiond/server/internal/store"
+	"github.com/sessiond/sessiond/server/internal/store/issued"
 	"github.com/sessiond/sessiond/server/internal/store/schema"
 )
 
@@ -70,7 +71,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	s := &Store{
 		cfg: c, client: client,
-		decoder: decoder{softDelete: c.SoftDeleteField, hideSession: setOf(c.HideSession), hideUser: setOf(c.HideUser)},
+		decoder: decoder{issued.Decoder{SoftDelete: c.SoftDeleteField, HideSession: setOf(c.HideSession), HideUser: setOf(c.HideUser)}},
 		description: store.Description{
 			Driver: "redis", Location: location,
 			Session: store.TableDescription{Name: "keys " + c.Prefix + "TOKEN"},
