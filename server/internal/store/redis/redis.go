@@ -147,7 +147,7 @@ func (s *Store) Lookup(ctx context.Context, era store.Era, tokens []string) ([]s
 	defer cancel()
 	keys, at := make([]string, 0, len(tokens)), make([]int, 0, len(tokens))
 	for i, t := range tokens {
-		if schema.Storable(t) && !s.reserved(t) {
+		if schema.Storable(t) && !s.cfg.reserved(t) {
 			keys, at = append(keys, s.cfg.Prefix+t), append(at, i)
 		}
 	}
@@ -171,8 +171,8 @@ func (s *Store) Lookup(ctx context.Context, era store.Era, tokens []string) ([]s
 
 // reserved reports whether a token would name one of the issuer's other keys or
 // of ours. They hold no session.
-func (s *Store) reserved(token string) bool {
-	return strings.HasPrefix(token, activePrefix) || strings.HasPrefix(token, revokedPrefix) || strings.HasPrefix(s.cfg.Prefix+token, feedPrefix)
+func (c Config) reserved(token string) bool {
+	return strings.HasPrefix(token, activePrefix) || strings.HasPrefix(token, revokedPrefix) || strings.HasPrefix(c.Prefix+token, feedPrefix)
 }
 
 // mark sets Revoked where the user's sessions were ended after a session began.
@@ -199,7 +199,7 @@ func (s *Store) mark(ctx context.Context, era store.Era, records []store.Record)
 	return nil
 }
 
-// get reads keys and the era in one transaction.
+// get reads keys and the era.
 func (s *Store) get(ctx context.Context, era store.Era, keys []string) ([]*string, error) {
 	if s.closed.Load() {
 		return nil, fmt.Errorf("%w: the store is closed", store.ErrUnavailable)
@@ -208,7 +208,7 @@ func (s *Store) get(ctx context.Context, era store.Era, keys []string) ([]*strin
 		return nil, ctx.Err()
 	}
 	b := s.client.B()
-	got, answer, err := transaction(ctx, s.client.DoMulti, b, b.Mget().Key(keys...).Build())
+	got, answer, err := inEra(ctx, s.client.DoMulti, b, b.Mget().Key(keys...).Build())
 	if err != nil {
 		return nil, s.failed(ctx, err)
 	}
@@ -241,10 +241,16 @@ func (s *Store) failed(ctx context.Context, err error) error {
 	return unavailable(s.description.Location, err)
 }
 
-// unavailable hides the driver's error behind its text, which holds no value: what
-// is sent are keys, and the server's errors name commands only.
+// unavailable hides the driver's error behind its text.
 func unavailable(location string, err error) error {
-	return fmt.Errorf("%w: redis %s: %v: check secondary.url, the network and the server", store.ErrUnavailable, location, err) //nolint:errorlint // the driver's errors do not leave
+	return fmt.Errorf("%w: redis %s: %s: check secondary.url, the network and the server", store.ErrUnavailable, location, textOf(err))
+}
+
+// textOf is what may be told of the server's complaint. One about a command that it
+// does not know repeats the arguments, which hold tokens.
+func textOf(err error) string {
+	text, _, _ := strings.Cut(err.Error(), ", with args")
+	return text
 }
 
 // Ready implements [store.Store].

@@ -150,7 +150,7 @@ func TestAway(t *testing.T) {
 	server := redistest.Start(t)
 	i := redistest.NewIssuer(t, server, prefix)
 	token, _ := i.SignIn("ann")
-	f := openFeed(t, server)
+	f := openFeed(t, server, redis.Config{Prefix: prefix})
 	reg, err := f.Register(t.Context(), 5*time.Second)
 	if err != nil {
 		t.Fatal(err)

@@ -79,7 +79,7 @@ func newPlace(t *testing.T) place {
 
 func (p place) openFeed(keep bool) feed.Source {
 	p.t.Helper()
-	keys, err := redis.OpenFeed(redis.Config{URL: p.url, Prefix: prefix, RevokedMarks: true}, 7*24*time.Hour)
+	keys, err := redis.OpenFeed(p.t.Context(), redis.Config{URL: p.url, Prefix: prefix, RevokedMarks: true}, 7*24*time.Hour)
 	if err != nil {
 		p.t.Fatal(err)
 	}
