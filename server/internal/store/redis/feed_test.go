@@ -15,6 +15,11 @@ const prefix = "better-auth:"
 func openFeed(t testing.TB, s *redistest.Server, c redis.Config) *redis.Feed {
 	t.Helper()
 	c.URL = s.URL()
+	return openFeedAt(t, c)
+}
+
+func openFeedAt(t testing.TB, c redis.Config) *redis.Feed {
+	t.Helper()
 	f, err := redis.OpenFeed(t.Context(), c, 7*24*time.Hour)
 	if err != nil {
 		t.Fatal(err)
