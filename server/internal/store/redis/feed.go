@@ -355,6 +355,19 @@ func (f *Feed) failed(ctx context.Context, err error) error {
 	}
 }
 
+// Era reads which life of which server answers now; none: there is no feed.
+func (f *Feed) Era(ctx context.Context) (store.Era, error) {
+	replid, answer, err := f.do(ctx, f.client.B().Hget().Key(f.keys[0]).Field("life").Build())
+	if err != nil || answer.IsNil() {
+		return "", err
+	}
+	life, err := answer.ToString()
+	if err != nil {
+		return "", f.failed(ctx, err)
+	}
+	return eraIn(replid, life), nil
+}
+
 // Revision implements [feed.Source].
 func (f *Feed) Revision(ctx context.Context) (feed.Revision, error) {
 	replid, answer, err := f.do(ctx, eval(f.client.B(), revisionScript, f.keys))

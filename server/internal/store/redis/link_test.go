@@ -18,6 +18,8 @@ type link struct {
 	url  string
 	late time.Duration
 	gate sync.RWMutex // locked: held
+	// before is called with what goes up, before it does; nil: nothing is.
+	before func(chunk []byte)
 }
 
 func newLink(t *testing.T, s *redistest.Server, late time.Duration) *link {
@@ -47,6 +49,9 @@ func newLink(t *testing.T, s *redistest.Server, late time.Duration) *link {
 			var tracks atomic.Bool
 			running.Go(func() {
 				pump(near, far, func(chunk []byte) {
+					if l.before != nil {
+						l.before(chunk)
+					}
 					if bytes.Contains(chunk, []byte("TRACKING")) {
 						tracks.Store(true)
 					}

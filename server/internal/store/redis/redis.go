@@ -165,8 +165,35 @@ func (s *Store) Lookup(ctx context.Context, era store.Era, tokens []string) ([]s
 		if err := s.mark(ctx, era, records); err != nil {
 			return nil, err
 		}
+		if err := s.confirm(ctx, era, tokens, records); err != nil {
+			return nil, err
+		}
 	}
 	return records, nil
+}
+
+// confirm looks again for the keys of what a mark has revoked. The mark may have come
+// together with the end of the key, after that was read: then the session is not here,
+// and a row beside it may still be good. Refusing it by the mark would be no state
+// that the store was ever in.
+func (s *Store) confirm(ctx context.Context, era store.Era, tokens []string, records []store.Record) error {
+	var keys []string
+	var at []int
+	for i := range records {
+		if records[i].Revoked {
+			keys, at = append(keys, s.cfg.Prefix+tokens[i]), append(at, i)
+		}
+	}
+	values, err := s.get(ctx, era, keys)
+	if err != nil {
+		return err
+	}
+	for n, v := range values {
+		if v == nil {
+			records[at[n]] = store.Record{}
+		}
+	}
+	return nil
 }
 
 // reserved reports whether a token would name one of the issuer's other keys or

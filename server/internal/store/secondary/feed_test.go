@@ -14,6 +14,7 @@ import (
 	"github.com/sessiond/sessiond/server/internal/feed/feedtest"
 	"github.com/sessiond/sessiond/server/internal/pgtest"
 	"github.com/sessiond/sessiond/server/internal/redistest"
+	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/server/internal/store/postgres"
 	"github.com/sessiond/sessiond/server/internal/store/redis"
 	"github.com/sessiond/sessiond/server/internal/store/secondary"
@@ -51,6 +52,7 @@ func (i *issuer) signIn(user string) (token, session string) {
 // place is two stores with an issuer.
 type place struct {
 	*issuer
+	server   *redistest.Server
 	dsn, url string
 }
 
@@ -67,7 +69,7 @@ func newPlace(t *testing.T) place {
 			t.Error(err)
 		}
 	})
-	p := place{&issuer{redistest.NewIssuer(t, server, prefix), t, conn}, dsn, server.URL()}
+	p := place{&issuer{redistest.NewIssuer(t, server, prefix), t, conn}, server, dsn, server.URL()}
 	p.exec(tables)
 	plan, err := postgres.PlanInstall(t.Context(), postgres.Config{DSN: dsn}, postgres.InstallOptions{Bound: feedtest.Bound})
 	if err != nil {
@@ -197,6 +199,35 @@ func TestRevokeTellsLast(t *testing.T) {
 	n, err := f.Poll(t.Context(), reg.Position)
 	if err != nil || len(n.Events) == 0 || p.Text(prefix+token) != "" {
 		t.Errorf("%+v, %v", n, err)
+	}
+}
+
+// TestKeysAreReplaced: the registry says that the keys' server is another, though no
+// beat has noticed it yet (V5).
+func TestKeysAreReplaced(t *testing.T) {
+	for name, replace := range map[string]func(p place){
+		"restarted": func(p place) { p.server.Restart(t) },
+		"flushed":   func(p place) { p.Do("FLUSHALL") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			f := p.openFeed(false)
+			reg, err := f.Register(t.Context(), feedtest.Bound)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if registry, err := f.Replicas(t.Context(), reg.ID, 1); err != nil || registry.Era != reg.Era {
+				t.Fatalf("%+v, %v", registry, err)
+			}
+			replace(p)
+			registry, err := f.Replicas(t.Context(), reg.ID, 1)
+			for tries := 0; errors.Is(err, store.ErrUnavailable) && tries < 5; tries++ { // found out by asking
+				registry, err = f.Replicas(t.Context(), reg.ID, 1)
+			}
+			if err != nil || registry.Era == reg.Era {
+				t.Errorf("%+v, %v", registry, err)
+			}
+		})
 	}
 }
 
