@@ -369,8 +369,9 @@ func (s *redisStore) faults() []fault {
 			return "", s.do(context.WithoutCancel(ctx), "DEBUG", "SLEEP", strconv.FormatFloat((d/3).Seconds(), 'f', 3, 64)).Error()
 		}},
 		{"feed-forgotten", storeLane, func(ctx context.Context, i *injector, _ time.Duration) (string, error) {
-			// What an eviction of sessiond's own keys would do.
-			return "", i.insist(ctx, func() error { return s.do(ctx, "DEL", "sessiond:{"+keyPrefix+"}").Error() })
+			// What an eviction of one of sessiond's own keys would do.
+			key := "sessiond:{" + keyPrefix + "}" + [...]string{"", ":events"}[i.chance.IntN(2)]
+			return key, i.insist(ctx, func() error { return s.do(ctx, "DEL", key).Error() })
 		}},
 	}
 }
