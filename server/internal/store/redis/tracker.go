@@ -72,12 +72,11 @@ func (t *tracker) track(ctx context.Context, conn rueidis.DedicatedClient) error
 			args = append(args, "PREFIX", t.own)
 		}
 	}
-	for _, command := range []rueidis.Completed{
+	results := conn.DoMulti(ctx,
 		conn.B().Arbitrary("CLIENT").Args(args...).Build(),
-		conn.B().Hset().Key(t.own).FieldValue().FieldValue("told", "1").Build(),
-		conn.B().Ping().Build(),
-	} {
-		err := conn.Do(ctx, command).Error()
+		conn.B().Hset().Key(t.own).FieldValue().FieldValue("told", "1").Build())
+	for _, result := range append(results, conn.Do(ctx, conn.B().Ping().Build())) { // see barrier
+		err := result.Error()
 		if refused, ok := rueidis.IsRedisErr(err); ok && isForGood(refused) {
 			return fmt.Errorf("%w: redis %s refuses CLIENT TRACKING or its own keys %s*: %s: Redis 6 or newer is wanted, and the rights", feed.ErrNotInstalled, t.location, feedPrefix, textOf(err))
 		}
