@@ -18,6 +18,7 @@ VECTORS ?= server/internal/vectors/testdata/better-auth
 FUZZTIME ?= 30s
 MUTANTS ?=
 COUNT ?= 8
+ROWS ?=
 BASELINE := proto/baseline.binpb
 GENERATED := gen examples/workers/workersv1 docs/config.md
 
@@ -57,10 +58,11 @@ e2e: prepare ## Run the end-to-end story: real Better Auth, authority and worker
 HISTORY = cd server/history && go test -count=1 -timeout=60m -v -run '^TestHistory$$' .
 
 .PHONY: history
-history: prepare ## Check histories of real processes under faults, over Postgres and over Redis
+history: prepare ## Check histories of real processes under faults, over Postgres, over Redis and over both
 	$(HISTORY) -bound=500ms -for=50s
 	$(HISTORY) -bound=5s -for=40s
 	$(HISTORY) -store=redis -bound=500ms -for=40s
+	$(HISTORY) -store=both -bound=500ms -for=20s
 
 .PHONY: history-long
 history-long: prepare ## The same with 100,000 revocations
@@ -150,8 +152,8 @@ bench: ## Run the benchmarks in COUNT rounds and summarise build/bench.txt
 	$(BENCHSTAT) build/bench.txt
 
 .PHONY: bench-compare
-bench-compare: prepare ## Compare with what a user would otherwise run; prints a table, writes server/bench/compare.json
-	cd server/bench/compare && go run . -rounds $(COUNT) -out ../compare.json
+bench-compare: prepare ## Compare with what a user would otherwise run; prints a table, writes server/bench/compare.json (ROWS=some: only prints)
+	cd server/bench/compare && go run . -rounds $(COUNT) $(if $(ROWS),-rows $(ROWS),-out ../compare.json)
 
 .PHONY: bench-signout
 bench-signout: prepare ## Better Auth's own sign-outs until refused everywhere, and what the feed costs it

@@ -29,7 +29,7 @@ func openSource(ctx context.Context, cfg StoreConfig, bound time.Duration) (feed
 	if cfg.Secondary == nil {
 		return openRowsSource(ctx, cfg, bound)
 	}
-	keys, err := redis.OpenFeed(cfg.redis(), cfg.Secondary.ExpiresIn)
+	keys, err := redis.OpenFeed(ctx, cfg.redis(), cfg.Secondary.ExpiresIn)
 	if err != nil {
 		return nil, err // not a nil pointer in an interface
 	}

@@ -76,20 +76,21 @@ var processFaults = []fault{
 		return w.name + " to " + i.authorities[n].name, onLinks(ctx, d, w.links[n:n+1], (*proxy.Link).Cut)
 	}},
 	{"store-cut", linkLane, func(ctx context.Context, i *injector, d time.Duration) (string, error) {
-		a := pick(i, i.authorities)
-		return a.name, onLinks(ctx, d/2, []*proxy.Link{a.store}, (*proxy.Link).Cut)
+		what, links := i.storeLinks()
+		return what, onLinks(ctx, d/2, links, (*proxy.Link).Cut)
 	}},
 	{"store-hold-up", linkLane, func(ctx context.Context, i *injector, d time.Duration) (string, error) {
-		a := pick(i, i.authorities)
-		return a.name, onLinks(ctx, d, []*proxy.Link{a.store}, func(l *proxy.Link) { l.Hold(proxy.Up) })
+		what, links := i.storeLinks()
+		return what, onLinks(ctx, d, links, func(l *proxy.Link) { l.Hold(proxy.Up) })
 	}},
 	{"store-hold-down", linkLane, func(ctx context.Context, i *injector, d time.Duration) (string, error) {
-		a := pick(i, i.authorities)
-		return a.name, onLinks(ctx, d, []*proxy.Link{a.store}, func(l *proxy.Link) { l.Hold(proxy.Down) })
+		what, links := i.storeLinks()
+		return what, onLinks(ctx, d, links, func(l *proxy.Link) { l.Hold(proxy.Down) })
 	}},
 	{"store-delay", linkLane, func(ctx context.Context, i *injector, d time.Duration) (string, error) {
-		a, up, down := pick(i, i.authorities), i.delay()/2, i.delay()/2
-		return fmt.Sprintf("%s, up %v, down %v", a.name, up, down), onLinks(ctx, d, []*proxy.Link{a.store}, func(l *proxy.Link) {
+		what, links := i.storeLinks()
+		up, down := i.delay()/2, i.delay()/2
+		return fmt.Sprintf("%s, up %v, down %v", what, up, down), onLinks(ctx, d, links, func(l *proxy.Link) {
 			l.Delay(proxy.Up, up)
 			l.Delay(proxy.Down, down)
 		})
@@ -202,6 +203,17 @@ func (i *injector) inject(ctx context.Context, of []fault) error {
 // delay is by how much a link is late.
 func (i *injector) delay() time.Duration {
 	return time.Duration(i.chance.Int64N(int64(i.Bound) / 4)).Round(time.Millisecond)
+}
+
+// storeLinks chooses an authority and its way to the store; where there are two, one
+// of them or both.
+func (i *injector) storeLinks() (what string, links []*proxy.Link) {
+	a := pick(i, i.authorities)
+	n := i.chance.IntN(len(a.stores) + 1)
+	if len(a.stores) == 1 || n == len(a.stores) {
+		return a.name, a.stores
+	}
+	return fmt.Sprintf("%s to %s", a.name, i.store.addresses()[n]), a.stores[n : n+1]
 }
 
 func pick[T any](i *injector, of []T) T { return of[i.chance.IntN(len(of))] }

@@ -29,7 +29,7 @@ const cookieName = "better-auth.session_token"
 // authority is one replica of sessiond, which reaches the store through a link.
 type authority struct {
 	name, address, operator string
-	store                   *proxy.Link
+	stores                  []*proxy.Link // in the order of the store's addresses
 	conn                    *grpc.ClientConn
 	admin                   sessiondv1.SessionAdminServiceClient
 	command                 func() *exec.Cmd
@@ -49,14 +49,19 @@ func newAuthority(cfg Config, secret, name string, store storage) (_ *authority,
 	if a.operator, err = freeAddress(); err != nil {
 		return nil, err
 	}
-	if a.store, err = proxy.New(store.address()); err != nil {
-		return nil, err
+	var links []string
+	for _, address := range store.addresses() {
+		l, err := proxy.New(address)
+		if err != nil {
+			return nil, errors.Join(err, a.closeLinks())
+		}
+		a.stores, links = append(a.stores, l), append(links, l.Address())
 	}
 	if a.conn, err = grpc.NewClient(a.address, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
-		return nil, errors.Join(err, a.store.Close())
+		return nil, errors.Join(err, a.closeLinks())
 	}
 	a.admin = sessiondv1.NewSessionAdminServiceClient(a.conn)
-	flags, env := store.settings(a.store.Address(), name)
+	flags, env := store.settings(links, name)
 	a.command = func() *exec.Cmd {
 		cmd := exec.Command(cfg.Sessiond, slices.Concat([]string{"serve", "--listen=" + a.address, "--admin-listen=" + a.operator,
 			"--feed-mode=required", "--staleness-bound=" + cfg.Bound.String(), "--policy-refuse-banned", "--log-level=warn"}, flags)...)
@@ -142,7 +147,15 @@ func (a *authority) count(ctx context.Context) {
 }
 
 func (a *authority) close() error {
-	return errors.Join(a.kill(), a.conn.Close(), a.store.Close())
+	return errors.Join(a.kill(), a.conn.Close(), a.closeLinks())
+}
+
+func (a *authority) closeLinks() error {
+	var err error
+	for _, l := range a.stores {
+		err = errors.Join(err, l.Close())
+	}
+	return err
 }
 
 // scrape reads the counters without labels from an operator's listener.

@@ -20,7 +20,7 @@ var (
 	rateFlag        = flag.Int("rate", 30, "users that sign in a second; each has one or more sessions")
 	callsFlag       = flag.Int("calls", 1500, "calls a second of each worker")
 	seedFlag        = flag.Uint64("seed", 0, "of the faults; 0: a new one")
-	storeFlag       = flag.String("store", "postgres", "where sessions are: postgres or redis")
+	storeFlag       = flag.String("store", "postgres", "where sessions are: postgres, redis, both or both-strict (keys, then rows)")
 	faultsFlag      = flag.String("faults", "all", "only these, separated by commas; all or none")
 	sessiondFlag    = flag.String("sessiond", "", "the program to test; empty: built from the tree")
 	workerFlag      = flag.String("worker", "", "the worker to test with; empty: built from the tree")

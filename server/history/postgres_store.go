@@ -19,6 +19,7 @@ type postgresStore struct {
 	*issuer
 	cluster *cluster
 	run     *run
+	link    int // of each authority to the primary
 }
 
 func (p *postgresStore) start(ctx context.Context, r *run) (err error) {
@@ -56,10 +57,10 @@ func (p *postgresStore) remove() error {
 	return p.cluster.remove()
 }
 
-func (p *postgresStore) address() string { return p.cluster.primary.address }
+func (p *postgresStore) addresses() []string { return []string{p.cluster.primary.address} }
 
-func (p *postgresStore) settings(link, name string) (flags, env []string) {
-	return []string{"--store-driver=postgres"}, []string{"SESSIOND_STORE_DSN=" + p.cluster.dsn(link, database) + "&application_name=" + name}
+func (p *postgresStore) settings(links []string, name string) (flags, env []string) {
+	return []string{"--store-driver=postgres"}, []string{"SESSIOND_STORE_DSN=" + p.cluster.dsn(links[p.link], database) + "&application_name=" + name}
 }
 
 func (p *postgresStore) updateUser(ctx context.Context, g *group, version string) error {
@@ -221,7 +222,7 @@ func (p *postgresStore) failover(ctx context.Context, i *injector, _ time.Durati
 			return err
 		}
 		for _, a := range i.authorities {
-			a.store.Retarget(p.cluster.primary.address)
+			a.stores[p.link].Retarget(p.cluster.primary.address)
 		}
 		return p.connect(ctx, p.cluster.dsn(p.cluster.primary.address, database))
 	})

@@ -32,7 +32,8 @@ type redisServer struct {
 // through a link.
 type redisStore struct {
 	primary, replica *redisServer
-	link             *proxy.Link // from the replica to the primary
+	following        *proxy.Link // from the replica to the primary
+	link             int         // of each authority to the primary
 	client           atomic.Pointer[rueidis.Client]
 	former           []rueidis.Client
 }
@@ -41,7 +42,7 @@ func (s *redisStore) start(ctx context.Context, _ *run) (err error) {
 	if s.primary, err = s.launch(ctx); err != nil {
 		return err
 	}
-	if s.link, err = proxy.New(s.primary.address); err != nil {
+	if s.following, err = proxy.New(s.primary.address); err != nil {
 		return err
 	}
 	if err := s.connect(ctx); err != nil {
@@ -104,7 +105,7 @@ func (s *redisStore) connect(ctx context.Context) error {
 }
 
 func (s *redisStore) addReplica(ctx context.Context) (err error) {
-	host, port, err := net.SplitHostPort(s.link.Address())
+	host, port, err := net.SplitHostPort(s.following.Address())
 	if err != nil {
 		return err
 	}
@@ -147,16 +148,16 @@ func (s *redisStore) remove() error {
 		}
 		err = errors.Join(err, os.RemoveAll(server.home))
 	}
-	if s.link != nil {
-		err = errors.Join(err, s.link.Close())
+	if s.following != nil {
+		err = errors.Join(err, s.following.Close())
 	}
 	return err
 }
 
-func (s *redisStore) address() string { return s.primary.address }
+func (s *redisStore) addresses() []string { return []string{s.primary.address} }
 
-func (s *redisStore) settings(link, _ string) (flags, env []string) {
-	return []string{"--secondary-key-prefix=" + keyPrefix}, []string{"SESSIOND_SECONDARY_URL=redis://" + link + "/0"}
+func (s *redisStore) settings(links []string, _ string) (flags, env []string) {
+	return []string{"--secondary-key-prefix=" + keyPrefix}, []string{"SESSIOND_SECONDARY_URL=redis://" + links[s.link] + "/0"}
 }
 
 // do runs a command at the primary that there is.
@@ -235,18 +236,26 @@ func (s *redisStore) updateSessions(ctx context.Context, g *group, version strin
 
 // good implements storage.
 func (s *redisStore) good(ctx context.Context, ids, tokens []string) (map[string]row, error) {
-	out := map[string]row{}
+	good, _, err := s.held(ctx, ids, tokens)
+	return good, err
+}
+
+// held returns those of the sessions that are held as good, and those that have no
+// key, by id.
+func (s *redisStore) held(ctx context.Context, ids, tokens []string) (out map[string]row, none map[string]bool, err error) {
+	out, none = map[string]row{}, map[string]bool{}
 	if len(tokens) == 0 {
-		return out, nil
+		return out, none, nil
 	}
 	messages, err := s.do(ctx, append([]string{"MGET"}, keysOf(tokens)...)...).ToArray()
 	if err != nil {
-		return nil, fmt.Errorf("ask the store what it holds: %w", err)
+		return nil, nil, fmt.Errorf("ask the store what it holds: %w", err)
 	}
 	marks := map[string]float64{}
 	for i := range messages {
 		text, err := messages[i].ToString()
 		if rueidis.IsRedisNil(err) {
+			none[ids[i]] = true
 			continue
 		}
 		var v struct {
@@ -260,7 +269,7 @@ func (s *redisStore) good(ctx context.Context, ids, tokens []string) (map[string
 			}
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if json.Unmarshal([]byte(text), &v) != nil {
 			continue // one of the endings
@@ -268,7 +277,7 @@ func (s *redisStore) good(ctx context.Context, ids, tokens []string) (map[string
 		mark, known := marks[v.Session.UserID]
 		if !known {
 			if mark, err = s.do(ctx, "GET", keyPrefix+"revoked-sessions-before-"+v.Session.UserID).AsFloat64(); err != nil && !rueidis.IsRedisNil(err) {
-				return nil, err
+				return nil, nil, err
 			}
 			marks[v.Session.UserID] = mark
 		}
@@ -277,15 +286,15 @@ func (s *redisStore) good(ctx context.Context, ids, tokens []string) (map[string
 		}
 		user, err := strconv.ParseInt(v.User.Name[1:], 10, 32)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		session, err := strconv.ParseInt(v.Session.UserAgent[1:], 10, 32)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		out[ids[i]] = row{user: int32(user), session: int32(session)}
 	}
-	return out, nil
+	return out, none, nil
 }
 
 func (s *redisStore) delete(ctx context.Context, _ *run, targets []*session) error {
@@ -360,8 +369,9 @@ func (s *redisStore) faults() []fault {
 			return "", s.do(context.WithoutCancel(ctx), "DEBUG", "SLEEP", strconv.FormatFloat((d/3).Seconds(), 'f', 3, 64)).Error()
 		}},
 		{"feed-forgotten", storeLane, func(ctx context.Context, i *injector, _ time.Duration) (string, error) {
-			// What an eviction of sessiond's own keys would do.
-			return "", i.insist(ctx, func() error { return s.do(ctx, "DEL", "sessiond:{"+keyPrefix+"}").Error() })
+			// What an eviction of one of sessiond's own keys would do.
+			key := "sessiond:{" + keyPrefix + "}" + [...]string{"", ":events"}[i.chance.IntN(2)]
+			return key, i.insist(ctx, func() error { return s.do(ctx, "DEL", key).Error() })
 		}},
 	}
 }
@@ -375,7 +385,7 @@ func (s *redisStore) restart(ctx context.Context, sig syscall.Signal) error {
 
 // failover promotes a replica that lacks the last commands.
 func (s *redisStore) failover(ctx context.Context, i *injector, _ time.Duration) (string, error) {
-	s.link.Hold(proxy.Down)
+	s.following.Hold(proxy.Down)
 	_ = pause(ctx, time.Duration(i.chance.Int64N(int64(i.Bound)*2/5)))
 	ctx = context.WithoutCancel(ctx)
 	what, err := i.losing(ctx, func() error {
@@ -390,12 +400,12 @@ func (s *redisStore) failover(ctx context.Context, i *injector, _ time.Duration)
 		if err := s.do(ctx, "REPLICAOF", "NO", "ONE").Error(); err != nil {
 			return err
 		}
-		s.link.Retarget(s.primary.address)
+		s.following.Retarget(s.primary.address)
 		for _, a := range i.authorities {
-			a.store.Retarget(s.primary.address)
+			a.stores[s.link].Retarget(s.primary.address)
 		}
 		return os.RemoveAll(old.home)
 	})
-	s.link.Heal()
+	s.following.Heal()
 	return what, errors.Join(err, s.addReplica(ctx))
 }

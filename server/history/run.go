@@ -27,7 +27,7 @@ type Config struct {
 	Revocations int
 	// Authorities and Workers are how many processes there are of each.
 	Authorities, Workers int
-	// Store is "postgres" or "redis".
+	// Store is "postgres", "redis", "both" or "both-strict".
 	Store string
 	// Rate is how many users sign in and end a second.
 	Rate int

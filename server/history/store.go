@@ -11,10 +11,10 @@ type storage interface {
 	start(ctx context.Context, r *run) error
 	// remove ends the servers and deletes what they kept.
 	remove() error
-	// address is the primary's.
-	address() string
-	// settings are what an authority that reaches the primary through a link is given.
-	settings(link, name string) (flags, env []string)
+	// addresses are the primaries', one of each server that an authority connects to.
+	addresses() []string
+	// settings are what an authority that reaches those through links is given.
+	settings(links []string, name string) (flags, env []string)
 
 	// signIn makes a user and sessions. Doing it again changes nothing.
 	signIn(ctx context.Context, user string, ids, tokens []string) error
@@ -38,7 +38,9 @@ func newStorage(name string) (storage, error) {
 		return &postgresStore{issuer: &issuer{}}, nil
 	case "redis":
 		return &redisStore{}, nil
+	case "both", "both-strict":
+		return newBothStores(name == "both-strict"), nil
 	default:
-		return nil, fmt.Errorf("no such store: %q; there are postgres and redis", name)
+		return nil, fmt.Errorf("no such store: %q; there are postgres, redis, both and both-strict", name)
 	}
 }

@@ -18,9 +18,10 @@ const cookieName = "better-auth.session_token"
 
 // database is one database of the server, in Better Auth's schema.
 type database struct {
-	dsn      string
-	secret   string // what its issuer signs with
-	sessions int
+	dsn       string // empty: it has no rows
+	secret    string // what its issuer signs with
+	sessions  int
+	secondary string // URL of the issuer's secondary storage, without a dsn alone; empty: none
 }
 
 // The tables as Better Auth's own migration makes them.

@@ -42,6 +42,7 @@ func budget() []measurement {
 		{"cold", measureCold},
 		{"issuer", measureIssuer},
 		{"revoke", measureRevoke},
+		{"stores", measureStores},
 		{"start", measureStart},
 		{"memory", measureMemory},
 	}

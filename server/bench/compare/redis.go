@@ -64,7 +64,7 @@ func redisCache(ctx context.Context, address string, n int) (rueidis.Client, err
 
 // storedSession is a session and its user as Better Auth writes them to Redis.
 func storedSession(i int) string {
-	const text = `{"session":{"id":"sID","expiresAt":"2026-01-08T00:00:00.000Z","token":"TOKEN","createdAt":"2026-01-01T00:00:00.000Z",` +
+	const text = `{"session":{"id":"sID","expiresAt":"2099-01-08T00:00:00.000Z","token":"TOKEN","createdAt":"2026-01-01T00:00:00.000Z",` +
 		`"updatedAt":"2026-01-01T00:00:00.000Z","ipAddress":"203.0.113.7","userAgent":"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0","userId":"uID"},` +
 		`"user":{"id":"uID","name":"User ID","email":"uID@example.com","emailVerified":true,"createdAt":"2026-01-01T00:00:00.000Z","updatedAt":"2026-01-01T00:00:00.000Z"}}`
 	return strings.NewReplacer("TOKEN", token(i), "ID", fmt.Sprint(i)).Replace(text)

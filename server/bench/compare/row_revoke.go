@@ -78,14 +78,7 @@ func (l *lab) revokeFrom(ctx context.Context, a *authority, db *database, pool *
 	if err != nil {
 		return nil, err
 	}
-	late, err := f.end(ctx, first, n, func(ctx context.Context, i int) (time.Time, error) {
-		tag, err := pool.Exec(ctx, "DELETE FROM session WHERE token = $1", token(i))
-		acknowledgedAt := time.Now()
-		if err == nil && tag.RowsAffected() != 1 {
-			err = errors.New("the session to delete is not there")
-		}
-		return acknowledgedAt, err
-	})
+	late, err := f.end(ctx, first, n, func(ctx context.Context, i int) (time.Time, error) { return deleteRow(ctx, pool, i) })
 	if err != nil {
 		return nil, err
 	}

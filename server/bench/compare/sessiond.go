@@ -51,9 +51,20 @@ func (l *lab) startAuthority(ctx context.Context, db *database, wrap []string, f
 		return nil, err
 	}
 	command := append(append([]string{}, wrap...), l.binary, "serve", "--listen", a.address, "--admin-listen", a.admin,
-		"--store-driver", "postgres", "--store-max-conns", strconv.Itoa(storeConns), "--issuer-base-url", "http://localhost", "--log-level", "warn")
+		"--issuer-base-url", "http://localhost", "--log-level", "warn")
+	env := []string{"SESSIOND_ISSUER_SECRET=" + db.secret}
+	if db.dsn != "" {
+		flags = append(flags, "--store-driver", "postgres", "--store-max-conns", strconv.Itoa(storeConns))
+		env = append(env, "SESSIOND_STORE_DSN="+db.dsn)
+	}
+	if db.secondary != "" {
+		env = append(env, "SESSIOND_SECONDARY_URL="+db.secondary)
+	}
+	if db.secondary != "" && db.dsn != "" {
+		flags = append(flags, "--secondary-store-in-database")
+	}
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), command[0], append(command[1:], flags...)...)
-	cmd.Env = environment("SESSIOND_STORE_DSN="+db.dsn, "SESSIOND_ISSUER_SECRET="+db.secret)
+	cmd.Env = environment(env...)
 	cmd.Dir = l.dir
 	a.startedAt = time.Now()
 	if a.process, err = launch("sessiond", cmd); err != nil {

@@ -258,6 +258,7 @@ func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 var (
 	addresses = regexp.MustCompile(`(127\.0\.0\.1|\[::1\]):\d+`)
 	files     = regexp.MustCompile(`/[^ ,;]+/issuer\.sqlite`)
+	instants  = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`)
 	seconds   = regexp.MustCompile(`\b((\d+h)?(\d+)m)\d+s`)
 )
 
@@ -265,6 +266,7 @@ var (
 func steady(s string) string {
 	s = addresses.ReplaceAllString(s, "HOST:PORT")
 	s = files.ReplaceAllString(s, "/…/issuer.sqlite")
+	s = instants.ReplaceAllString(s, "…")
 	return seconds.ReplaceAllString(s, "${1}0s")
 }
 

@@ -41,23 +41,32 @@ type Feed struct {
 
 var _ feed.Source = (*Feed)(nil)
 
-// OpenFeed connects. ExpiresIn is the issuer's session.expiresIn, for which the marks
-// of revoked users are kept. The caller closes the feed.
-func OpenFeed(c Config, expiresIn time.Duration) (*Feed, error) {
+// OpenFeed connects and sees that the connection is told of changes; the error wraps
+// [feed.ErrNotInstalled] where it is not. ExpiresIn is the issuer's session.expiresIn,
+// for which the marks of revoked users are kept. The caller closes the feed.
+func OpenFeed(ctx context.Context, c Config, expiresIn time.Duration) (*Feed, error) {
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	client, location, err := connect(c.URL)
 	if err != nil {
 		return nil, err
 	}
-	return &Feed{
-		cfg: c, client: client, lease: max(expiresIn, 24*time.Hour),
-		keys:    keysOf(c),
-		tracker: tracker{client: client, prefix: c.Prefix, marks: c.RevokedMarks, own: feedPrefix, location: location},
-	}, nil
+	keys := keysOf(c)
+	f := &Feed{
+		cfg: c, client: client, lease: max(expiresIn, 24*time.Hour), keys: keys,
+		tracker: tracker{client: client, prefix: c.Prefix, marks: c.RevokedMarks, own: keys[0], location: location},
+	}
+	if err := f.tracker.connect(opening); err != nil {
+		client.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
-// Close implements [feed.Source].
+// Close implements [feed.Source]. Nobody registers, beats or polls any more.
 func (f *Feed) Close() error {
 	if !f.closed.Swap(true) {
+		f.tracker.drop()
 		f.client.Close()
 	}
 	return nil
@@ -117,10 +126,13 @@ func (f *Feed) begin(ctx context.Context, id, ms string) (news feed.News, instal
 	if err := f.tracker.connect(ctx); err != nil {
 		return feed.News{}, "", f.failed(ctx, err)
 	}
-	generation, number := f.tracker.now()
+	_, at, _ := f.tracker.since(place{})
 	replid, answer, err := f.tracker.ask(ctx, func(c rueidis.DedicatedClient) rueidis.Completed {
 		return eval(c.B(), registerScript, f.keys, id, ms, rand.Text())
 	})
+	if err == nil && replid == "" {
+		err = errDemoted
+	}
 	if err != nil {
 		return feed.News{}, "", f.failed(ctx, err)
 	}
@@ -128,12 +140,11 @@ func (f *Feed) begin(ctx context.Context, id, ms string) (news feed.News, instal
 	if err != nil || len(texts) != 3 {
 		return feed.News{}, "", f.failed(ctx, errors.Join(errForm, err))
 	}
-	revision, err := strconv.ParseInt(texts[1], 10, 64)
-	if err != nil {
+	if at.revision, err = strconv.ParseInt(texts[1], 10, 64); err != nil {
 		return feed.News{}, "", f.failed(ctx, err)
 	}
 	return feed.News{
-		Era: eraIn(replid, texts[0]), Position: feed.Position(place{revision, generation, number}.String()),
+		Era: eraIn(replid, texts[0]), Position: feed.Position(at.String()),
 		Coverage: feed.CoverageFull, Objects: f.objects(),
 	}, texts[2], nil
 }
@@ -169,7 +180,7 @@ func (f *Feed) Beat(ctx context.Context, b feed.Beat) (feed.News, error) {
 	if err != nil {
 		return feed.News{}, err
 	}
-	f.tracker.forget(written.generation, written.number)
+	f.tracker.forget(written)
 	news.Coverage, news.Objects = feed.CoverageFull, f.objects()
 	return news, nil
 }
@@ -178,13 +189,16 @@ func (f *Feed) Beat(ctx context.Context, b feed.Beat) (feed.News, error) {
 func (f *Feed) Forget(before feed.Position) error {
 	p, err := parsePlace(before)
 	if err == nil {
-		f.tracker.forget(p.generation, p.number)
+		f.tracker.forget(p)
 	}
 	return err
 }
 
 // errForm means that the server answered something else than the scripts return.
 var errForm = errors.New("an answer of another form")
+
+// errDemoted means that the server is no primary any more.
+var errDemoted = errors.New("the server is a replica now")
 
 var errClosed = fmt.Errorf("%w: the feed is closed", store.ErrUnavailable)
 
@@ -227,10 +241,10 @@ func (f *Feed) read(ctx context.Context, from feed.Position, command func(rueidi
 		news.Events = append(news.Events, parseEvent(row))
 	}
 	// After the barrier: what was committed before the question is among them.
-	invalidated, overflow := f.tracker.since(p.generation, p.number)
-	generation, number := f.tracker.now()
+	invalidated, at, overflow := f.tracker.since(p)
+	at.revision = revision
 	news.Events, news.Overflow = append(news.Events, invalidated...), news.Overflow || overflow
-	news.Position = feed.Position(place{revision, generation, number}.String())
+	news.Position = feed.Position(at.String())
 	return news, nil
 }
 
@@ -318,9 +332,9 @@ func (f *Feed) do(ctx context.Context, command rueidis.Completed) (store.Era, ru
 	if f.closed.Load() {
 		return "", rueidis.RedisMessage{}, errClosed
 	}
-	replid, answer, err := transaction(ctx, f.client.DoMulti, f.client.B(), command)
+	replid, answer, err := inEra(ctx, f.client.DoMulti, f.client.B(), command)
 	if err == nil && replid == "" {
-		err = errors.New("the server is a replica now")
+		err = errDemoted
 	}
 	if err != nil {
 		return "", rueidis.RedisMessage{}, f.failed(ctx, err)
@@ -335,10 +349,23 @@ func (f *Feed) failed(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("change feed: %w", ctx.Err())
 	case errors.Is(err, errRefused):
-		return fmt.Errorf("%w: redis %s: %v: the change feed needs EVAL, CLIENT TRACKING, INFO and keys %s*", store.ErrUnavailable, f.tracker.location, err, feedPrefix) //nolint:errorlint // the driver's errors do not leave
+		return fmt.Errorf("%w: redis %s: %s: the change feed needs EVAL, CLIENT TRACKING, INFO and keys %s*", store.ErrUnavailable, f.tracker.location, textOf(err), feedPrefix)
 	default:
 		return unavailable(f.tracker.location, err)
 	}
+}
+
+// Era reads which life of which server answers now; none: there is no feed.
+func (f *Feed) Era(ctx context.Context) (store.Era, error) {
+	replid, answer, err := f.do(ctx, f.client.B().Hget().Key(f.keys[0]).Field("life").Build())
+	if err != nil || answer.IsNil() {
+		return "", err
+	}
+	life, err := answer.ToString()
+	if err != nil {
+		return "", f.failed(ctx, err)
+	}
+	return eraIn(replid, life), nil
 }
 
 // Revision implements [feed.Source].

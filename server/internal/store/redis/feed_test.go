@@ -12,9 +12,15 @@ import (
 
 const prefix = "better-auth:"
 
-func openFeed(t testing.TB, s *redistest.Server) *redis.Feed {
+func openFeed(t testing.TB, s *redistest.Server, c redis.Config) *redis.Feed {
 	t.Helper()
-	f, err := redis.OpenFeed(redis.Config{URL: s.URL(), Prefix: prefix, RevokedMarks: true}, 7*24*time.Hour)
+	c.URL = s.URL()
+	return openFeedAt(t, c)
+}
+
+func openFeedAt(t testing.TB, c redis.Config) *redis.Feed {
+	t.Helper()
+	f, err := redis.OpenFeed(t.Context(), c, 7*24*time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,8 +36,9 @@ func TestFeedContract(t *testing.T) {
 	feedtest.Run(t, func(t *testing.T) feedtest.Subject {
 		s := redistest.Start(t)
 		i := redistest.NewIssuer(t, s, prefix)
+		c := redis.Config{Prefix: prefix, RevokedMarks: true}
 		// A third replica has been here: the bound is installed, and its row is not.
-		first := openFeed(t, s)
+		first := openFeed(t, s, c)
 		reg, err := first.Register(t.Context(), feedtest.Bound)
 		if err != nil {
 			t.Fatal(err)
@@ -39,7 +46,7 @@ func TestFeedContract(t *testing.T) {
 		if gone, err := first.Exclude(t.Context(), reg.ID, 1); err != nil || !gone {
 			t.Fatalf("%t, %v", gone, err)
 		}
-		return feedtest.Subject{Source: openFeed(t, s), Other: openFeed(t, s), SignIn: i.SignIn, SignOut: i.SignOut}
+		return feedtest.Subject{Source: openFeed(t, s, c), Other: openFeed(t, s, c), SignIn: i.SignIn, SignOut: i.SignOut}
 	})
 }
 

@@ -148,7 +148,7 @@ func (s *Store) Lookup(ctx context.Context, era store.Era, tokens []string) ([]s
 	defer cancel()
 	keys, at := make([]string, 0, len(tokens)), make([]int, 0, len(tokens))
 	for i, t := range tokens {
-		if schema.Storable(t) && !s.reserved(t) {
+		if schema.Storable(t) && !s.cfg.reserved(t) {
 			keys, at = append(keys, s.cfg.Prefix+t), append(at, i)
 		}
 	}
@@ -166,63 +166,41 @@ func (s *Store) Lookup(ctx context.Context, era store.Era, tokens []string) ([]s
 		if err := s.mark(ctx, era, records); err != nil {
 			return nil, err
 		}
+		if err := s.confirm(ctx, era, tokens, records); err != nil {
+			return nil, err
+		}
 	}
 	return records, nil
 }
 
-// cluesScanned bounds the keys that are looked at for one session.
-const cluesScanned = 5000
-
-// Clues implements [store.Store].
-func (s *Store) Clues(ctx context.Context, token string) (c store.Clues, err error) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	if s.closed.Load() {
-		return c, fmt.Errorf("%w: the store is closed", store.ErrUnavailable)
-	}
-	if schema.Storable(token) {
-		// The package's own, the one of the documentation's snippet, and the one by
-		// which readers of Better Auth's sessions like to call them.
-		for _, prefix := range []string{"better-auth:", "", "session:", "better-auth:session:"} {
-			n, err := s.client.Do(ctx, s.client.B().Exists().Key(prefix+token).Build()).AsInt64()
-			switch {
-			case err != nil:
-				return c, s.failed(ctx, err)
-			case n > 0 && prefix != s.cfg.Prefix:
-				c.Prefix = &prefix
-				return c, nil
-			}
+// confirm looks again for the keys of what a mark has revoked. The mark may have come
+// together with the end of the key, after that was read: then the session is not here,
+// and a row beside it may still be good. Refusing it by the mark would be no state
+// that the store was ever in.
+func (s *Store) confirm(ctx context.Context, era store.Era, tokens []string, records []store.Record) error {
+	var keys []string
+	var at []int
+	for i := range records {
+		if records[i].Revoked {
+			keys, at = append(keys, s.cfg.Prefix+tokens[i]), append(at, i)
 		}
 	}
-	c.Empty, err = s.empty(ctx)
-	return c, err
-}
-
-// empty reports whether no key is of a session, as far as it looked.
-func (s *Store) empty(ctx context.Context) (bool, error) {
-	pattern := strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`).Replace(s.cfg.Prefix) + "*"
-	var cursor uint64
-	for range cluesScanned / 500 {
-		page, err := s.client.Do(ctx, s.client.B().Scan().Cursor(cursor).Match(pattern).Count(500).Build()).AsScanEntry()
-		if err != nil {
-			return false, s.failed(ctx, err)
-		}
-		for _, key := range page.Elements {
-			if !s.reserved(strings.TrimPrefix(key, s.cfg.Prefix)) {
-				return false, nil
-			}
-		}
-		if cursor = page.Cursor; cursor == 0 {
-			return true, nil
+	values, err := s.get(ctx, era, keys)
+	if err != nil {
+		return err
+	}
+	for n, v := range values {
+		if v == nil {
+			records[at[n]] = store.Record{}
 		}
 	}
-	return false, nil
+	return nil
 }
 
 // reserved reports whether a token would name one of the issuer's other keys or
 // of ours. They hold no session.
-func (s *Store) reserved(token string) bool {
-	return strings.HasPrefix(token, activePrefix) || strings.HasPrefix(token, revokedPrefix) || strings.HasPrefix(s.cfg.Prefix+token, feedPrefix)
+func (c Config) reserved(token string) bool {
+	return strings.HasPrefix(token, activePrefix) || strings.HasPrefix(token, revokedPrefix) || strings.HasPrefix(c.Prefix+token, feedPrefix)
 }
 
 // mark sets Revoked where the user's sessions were ended after a session began.
@@ -249,7 +227,7 @@ func (s *Store) mark(ctx context.Context, era store.Era, records []store.Record)
 	return nil
 }
 
-// get reads keys and the era in one transaction.
+// get reads keys and the era.
 func (s *Store) get(ctx context.Context, era store.Era, keys []string) ([]*string, error) {
 	if s.closed.Load() {
 		return nil, fmt.Errorf("%w: the store is closed", store.ErrUnavailable)
@@ -258,7 +236,7 @@ func (s *Store) get(ctx context.Context, era store.Era, keys []string) ([]*strin
 		return nil, ctx.Err()
 	}
 	b := s.client.B()
-	got, answer, err := transaction(ctx, s.client.DoMulti, b, b.Mget().Key(keys...).Build())
+	got, answer, err := inEra(ctx, s.client.DoMulti, b, b.Mget().Key(keys...).Build())
 	if err != nil {
 		return nil, s.failed(ctx, err)
 	}
@@ -291,10 +269,16 @@ func (s *Store) failed(ctx context.Context, err error) error {
 	return unavailable(s.description.Location, err)
 }
 
-// unavailable hides the driver's error behind its text, which holds no value: what
-// is sent are keys, and the server's errors name commands only.
+// unavailable hides the driver's error behind its text.
 func unavailable(location string, err error) error {
-	return fmt.Errorf("%w: redis %s: %v: check secondary.url, the network and the server", store.ErrUnavailable, location, err) //nolint:errorlint // the driver's errors do not leave
+	return fmt.Errorf("%w: redis %s: %s: check secondary.url, the network and the server", store.ErrUnavailable, location, textOf(err))
+}
+
+// textOf is what may be told of the server's complaint. One about a command that it
+// does not know repeats the arguments, which hold tokens.
+func textOf(err error) string {
+	text, _, _ := strings.Cut(err.Error(), ", with args")
+	return text
 }
 
 // Ready implements [store.Store].

@@ -144,13 +144,31 @@ func TestRevokedMark(t *testing.T) {
 	}
 }
 
+// TestMarkAfterTheKey: a user's sessions all end, with a mark, between the reading of
+// one of them and of the mark. That one is gone; it was never there and revoked.
+func TestMarkAfterTheKey(t *testing.T) {
+	server := redistest.Start(t)
+	i := redistest.NewIssuer(t, server, prefix)
+	token, _ := i.SignIn("ann")
+	l := newLink(t, server, 0)
+	l.before = func(chunk []byte) {
+		if strings.Contains(string(chunk), "revoked-sessions-before-ann") {
+			i.Do("EVAL", "redis.call('SET', KEYS[1], '4070908800000') redis.call('DEL', KEYS[2])", "2", prefix+"revoked-sessions-before-ann", prefix+token)
+		}
+	}
+	s := open(t, redis.Config{URL: l.url, Prefix: prefix, RevokedMarks: true})
+	if r := lookup(t, s, token); r.Found {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestAway: nothing is found out from a server that is away, or that is another than
 // before.
 func TestAway(t *testing.T) {
 	server := redistest.Start(t)
 	i := redistest.NewIssuer(t, server, prefix)
 	token, _ := i.SignIn("ann")
-	f := openFeed(t, server)
+	f := openFeed(t, server, redis.Config{Prefix: prefix})
 	reg, err := f.Register(t.Context(), 5*time.Second)
 	if err != nil {
 		t.Fatal(err)

@@ -106,7 +106,11 @@ func (f *Feed) revoke(ctx context.Context, target feed.Target, tell bool) (_ fee
 func (f *Feed) find(ctx context.Context, target feed.Target) (ending, error) {
 	decode := decoder{}
 	if target.Token != "" {
-		e := ending{tokens: []string{target.Token}, key: feed.KeyOf(target.Token), hasKey: true}
+		e := ending{key: feed.KeyOf(target.Token), hasKey: true}
+		if f.cfg.reserved(target.Token) {
+			return e, nil // a key that holds no session
+		}
+		e.tokens = []string{target.Token}
 		values, err := f.get(ctx, f.cfg.Prefix+target.Token)
 		if err != nil {
 			return ending{}, err

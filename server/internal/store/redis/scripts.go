@@ -2,17 +2,31 @@ package redis
 
 // The feed keeps two keys beside the issuer's: a hash with the bound, a name of its
 // own life, the counter of revisions and a field for each registered replica; and a
-// sorted set with the events of sessiond's own revocations, by revision. Each script
-// is one step for everybody. KEYS[1] is the hash, KEYS[2] the set.
+// sorted set with the events of sessiond's own revocations, by revision. The set holds
+// the name of the life too, at 0, so that one that was evicted or is another's is
+// noticed: without both there is no feed. Each script is one step for everybody.
+// KEYS[1] is the hash, KEYS[2] the set.
 const (
+	// lifeScript reads the life; false: there is none.
+	lifeScript = `
+local life = redis.call('HGET', KEYS[1], 'life')
+if life and not redis.call('ZSCORE', KEYS[2], life) then life = false end`
+
 	// registerScript: ARGV id, bound in ms, a name for a new life. Without an id it
-	// takes no place. It returns the life, the revision and the bound that is installed.
-	registerScript = `
-if not redis.call('HGET', KEYS[1], 'life') then
+	// takes no place and installs no bound. It returns the life, the revision and the
+	// bound that is installed.
+	registerScript = lifeScript + `
+if not life then
   redis.call('DEL', KEYS[1], KEYS[2])
   redis.call('HSET', KEYS[1], 'life', ARGV[3], 'bound', ARGV[2], 'rev', '0')
+  redis.call('ZADD', KEYS[2], 0, ARGV[3])
 end
-local life, rev, bound = unpack(redis.call('HMGET', KEYS[1], 'life', 'rev', 'bound'))
+local rev, bound
+life, rev, bound = unpack(redis.call('HMGET', KEYS[1], 'life', 'rev', 'bound'))
+if bound == '0' then
+  redis.call('HSET', KEYS[1], 'bound', ARGV[2])
+  bound = ARGV[2]
+end
 if bound == ARGV[2] and ARGV[1] ~= '' then
   redis.call('HSET', KEYS[1], 'replica:' .. ARGV[1], '1 ' .. rev .. '.0.0 ' .. rev .. '.0.0 -')
 end
@@ -20,10 +34,9 @@ return {life, rev, bound}`
 
 	// readScript: ARGV revision to read from, the most events.
 	// It returns the life, the revision and the events after the one given.
-	readScript = `
-local life, rev = unpack(redis.call('HMGET', KEYS[1], 'life', 'rev'))
+	readScript = lifeScript + `
 if not life then return {'', '0'} end
-return {life, rev, redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf', 'LIMIT', '0', ARGV[2])}`
+return {life, redis.call('HGET', KEYS[1], 'rev'), redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf', 'LIMIT', '0', ARGV[2])}`
 
 	// beatScript: ARGV revision to read from, the most events, id, last acknowledged
 	// beat, the replica's new value. It returns as readScript does; no life where the
@@ -51,13 +64,12 @@ for i = 1, #all, 2 do
     if not least or written < least then least = written end
   end
 end
-if least then redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', least) end
+if least then redis.call('ZREMRANGEBYSCORE', KEYS[2], '(0', least) end
 return 0`
 
 	// revisionScript counts the revision on: whoever has read it has read what was
 	// committed before.
-	revisionScript = `
-local life = redis.call('HGET', KEYS[1], 'life')
+	revisionScript = lifeScript + `
 if not life then return {'', '0'} end
 return {life, tostring(redis.call('HINCRBY', KEYS[1], 'rev', 1))}`
 
@@ -65,8 +77,7 @@ return {life, tostring(redis.call('HINCRBY', KEYS[1], 'rev', 1))}`
 	// revoked sessions, KEYS[5…] sessions. ARGV: the event without its revision, empty for none; the
 	// list as it was read and as it is to be, its seconds; the mark in ms and its
 	// seconds, 0 for none. It returns no life where the list has changed meanwhile.
-	revokeScript = `
-local life = redis.call('HGET', KEYS[1], 'life')
+	revokeScript = lifeScript + `
 if not life then return {'gone', '0', '0'} end
 if (redis.call('GET', KEYS[3]) or '') ~= ARGV[2] then return {'', '0', '0'} end
 if tonumber(ARGV[6]) > 0 then

@@ -23,7 +23,7 @@ type tracker struct {
 	client   rueidis.Client
 	prefix   string
 	marks    bool   // keys of revoked users count
-	own      string // prefix of sessiond's own keys, which are nobody's sessions
+	own      string // sessiond's own hash, whose changes show that the connection is told
 	location string
 
 	// conn and stop are used by the one goroutine that registers, beats and polls.
@@ -33,6 +33,7 @@ type tracker struct {
 	mu sync.Mutex
 	// generation counts the connections: what is between two of them is not known.
 	generation int64
+	told       bool // of a change of own, in this generation
 	// events are those with numbers from first on.
 	events []feed.Event
 	first  int64
@@ -48,23 +49,54 @@ func (t *tracker) connect(ctx context.Context) error {
 	t.generation++
 	generation := t.generation
 	t.first += int64(len(t.events))
-	t.events = nil
+	t.events, t.told = nil, false
 	t.mu.Unlock()
 	conn.SetOnInvalidations(func(keys []rueidis.RedisMessage) { t.note(generation, keys) })
-	args := []string{"TRACKING", "ON", "BCAST", "NOLOOP"}
-	if t.prefix != "" {
-		args = append(args, "PREFIX", t.prefix)
-	}
-	if err := conn.Do(ctx, conn.B().Arbitrary("CLIENT").Args(args...).Build()).Error(); err != nil {
+	if err := t.track(ctx, conn); err != nil {
 		conn.Close()
 		stop()
-		if _, refused := rueidis.IsRedisErr(err); refused {
-			return fmt.Errorf("%w: redis %s refuses CLIENT TRACKING: %v: Redis 6 or newer is wanted, and the right to run it", feed.ErrNotInstalled, t.location, err) //nolint:errorlint // the driver's errors do not leave
-		}
-		return unavailable(t.location, err)
+		return err
 	}
 	t.conn, t.stop = conn, stop
 	return nil
+}
+
+// track turns tracking on and sees that a change of one's own is told: a server that
+// speaks an older protocol, or something in between, takes the command and is silent
+// (S1).
+func (t *tracker) track(ctx context.Context, conn rueidis.DedicatedClient) error {
+	args := []string{"TRACKING", "ON", "BCAST"}
+	if t.prefix != "" {
+		args = append(args, "PREFIX", t.prefix)
+		if !strings.HasPrefix(t.own, t.prefix) {
+			args = append(args, "PREFIX", t.own)
+		}
+	}
+	results := conn.DoMulti(ctx,
+		conn.B().Arbitrary("CLIENT").Args(args...).Build(),
+		conn.B().Hset().Key(t.own).FieldValue().FieldValue("told", "1").Build())
+	for _, result := range append(results, conn.Do(ctx, conn.B().Ping().Build())) { // see barrier
+		err := result.Error()
+		if refused, ok := rueidis.IsRedisErr(err); ok && isForGood(refused) {
+			return fmt.Errorf("%w: redis %s refuses CLIENT TRACKING or its own keys %s*: %s: Redis 6 or newer is wanted, and the rights", feed.ErrNotInstalled, t.location, feedPrefix, textOf(err))
+		}
+		if err != nil {
+			return unavailable(t.location, err)
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.told {
+		return fmt.Errorf("%w: redis %s tells a connection nothing of changes: it has to speak RESP3 (no protocol=2 in secondary.url), with no proxy in between", feed.ErrNotInstalled, t.location)
+	}
+	return nil
+}
+
+// isForGood tells a command that this server does not know or this user may not run
+// from one that is refused for now.
+func isForGood(err *rueidis.RedisError) bool {
+	text := strings.ToLower(err.Error())
+	return strings.HasPrefix(text, "noperm") || strings.Contains(text, "unknown") || strings.Contains(text, "syntax error")
 }
 
 // drop gives the connection up: the next one begins a new generation.
@@ -96,8 +128,9 @@ func (t *tracker) note(generation int64, keys []rueidis.RedisMessage) {
 		}
 		name, ours := strings.CutPrefix(key, t.prefix)
 		user, mark := strings.CutPrefix(name, revokedPrefix)
+		t.told = t.told || key == t.own
 		switch {
-		case !ours, strings.HasPrefix(key, t.own), strings.HasPrefix(name, activePrefix):
+		case !ours, strings.HasPrefix(key, feedPrefix), strings.HasPrefix(name, activePrefix):
 		case mark && t.marks:
 			t.add(feed.Event{Kind: feed.KindUser, User: user})
 		case mark:
@@ -115,43 +148,38 @@ func (t *tracker) add(e feed.Event) {
 	t.events = append(t.events, e)
 }
 
-// now is the present place in the invalidations.
-func (t *tracker) now() (generation, number int64) {
+// since returns the invalidations from a place on, the place behind them, and whether
+// some are not known. It is one look: what arrives between two would be skipped (F1).
+func (t *tracker) since(from place) (events []feed.Event, to place, overflow bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.generation, t.first + int64(len(t.events))
-}
-
-// since returns the invalidations from a place on, and whether some are not known.
-func (t *tracker) since(generation, number int64) (events []feed.Event, overflow bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if generation != t.generation || number < t.first {
-		return nil, true
+	to = place{from.revision, t.generation, t.first + int64(len(t.events))}
+	if from.generation != t.generation || from.number < t.first {
+		return nil, to, true
 	}
-	if n := number - t.first; n < int64(len(t.events)) {
+	if n := from.number - t.first; n < int64(len(t.events)) {
 		events = append(events, t.events[n:]...)
 	}
-	return events, false
+	return events, to, false
 }
 
 // forget drops the invalidations before a place, which nobody reads from any more.
-func (t *tracker) forget(generation, number int64) {
+func (t *tracker) forget(before place) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n := min(number-t.first, int64(len(t.events))); generation == t.generation && n > 0 {
+	if n := min(before.number-t.first, int64(len(t.events))); before.generation == t.generation && n > 0 {
 		t.events = append([]feed.Event(nil), t.events[n:]...)
 		t.first += n
 	}
 }
 
-// ask runs commands on the tracking connection as one transaction, with the era
-// first, and then waits for the barrier.
+// ask runs a command on the tracking connection, reads the era, and then waits for
+// the barrier.
 func (t *tracker) ask(ctx context.Context, command func(rueidis.DedicatedClient) rueidis.Completed) (store.Era, rueidis.RedisMessage, error) {
 	if err := t.connect(ctx); err != nil {
 		return "", rueidis.RedisMessage{}, err
 	}
-	era, answer, err := transaction(ctx, t.conn.DoMulti, t.conn.B(), command(t.conn))
+	era, answer, err := inEra(ctx, t.conn.DoMulti, t.conn.B(), command(t.conn))
 	if err == nil {
 		err = t.barrier(ctx)
 	}

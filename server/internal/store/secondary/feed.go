@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/sessiond/sessiond/server/internal/feed"
@@ -23,6 +22,8 @@ type Keys interface {
 	Forget(before feed.Position) error
 	// End deletes the keys of sessions, as the issuer does, and tells nobody.
 	End(ctx context.Context, target feed.Target) (feed.Revoked, error)
+	// Era reads which life of which server answers now.
+	Era(ctx context.Context) (store.Era, error)
 	Revision(ctx context.Context) (feed.Revision, error)
 	Covers(p feed.Position, era store.Era, r feed.Revision) (bool, error)
 	Close() error
@@ -36,18 +37,12 @@ type Feed struct {
 	keys Keys
 	rows feed.Source
 	keep bool
-	// era is the last that the keys' server showed.
-	era atomic.Pointer[store.Era]
 }
 
 var _ feed.Source = (*Feed)(nil)
 
 // NewFeed joins two feeds, which it closes. keep says that rows outlive their sessions.
-func NewFeed(keys Keys, rows feed.Source, keep bool) *Feed {
-	f := &Feed{keys: keys, rows: rows, keep: keep}
-	f.era.Store(new(store.Era))
-	return f
-}
+func NewFeed(keys Keys, rows feed.Source, keep bool) *Feed { return &Feed{keys, rows, keep} }
 
 // pair joins what belongs to the keys and what belongs to the rows.
 func pair(keys, rows string) string { return keys + "/" + rows }
@@ -70,13 +65,12 @@ func (f *Feed) Register(ctx context.Context, bound time.Duration) (feed.Registra
 	if err != nil {
 		return feed.Registration{}, err
 	}
-	reg.News = f.join(reg.News, begun)
+	reg.News = join(reg.News, begun)
 	return reg, nil
 }
 
 // join adds what the keys brought to what the rows brought before.
-func (f *Feed) join(rows, keys feed.News) feed.News {
-	f.era.Store(&keys.Era)
+func join(rows, keys feed.News) feed.News {
 	rows.Era = JoinEras(keys.Era, rows.Era)
 	rows.Position = feed.Position(pair(string(keys.Position), string(rows.Position)))
 	rows.Events = append(rows.Events, keys.Events...)
@@ -98,7 +92,7 @@ func (f *Feed) Poll(ctx context.Context, from feed.Position) (feed.News, error) 
 	if err != nil {
 		return feed.News{}, err
 	}
-	return f.join(rows, keys), nil
+	return join(rows, keys), nil
 }
 
 // Beat implements [feed.Source].
@@ -128,16 +122,21 @@ func (f *Feed) Beat(ctx context.Context, b feed.Beat) (feed.News, error) {
 	if err := f.keys.Forget(feed.Position(keysWritten)); err != nil {
 		return feed.News{}, err
 	}
-	return f.join(rows, keys), nil
+	return join(rows, keys), nil
 }
 
-// Replicas implements [feed.Source].
+// Replicas implements [feed.Source]. The keys' era is read with it: a Revoke may not
+// return when their server is another than that which took its deletion (V5).
 func (f *Feed) Replicas(ctx context.Context, own string, acked int64) (feed.Registry, error) {
 	registry, err := f.rows.Replicas(ctx, own, acked)
 	if err != nil {
 		return feed.Registry{}, err
 	}
-	registry.Era = JoinEras(*f.era.Load(), registry.Era)
+	keys, err := f.keys.Era(ctx)
+	if err != nil {
+		return feed.Registry{}, err
+	}
+	registry.Era = JoinEras(keys, registry.Era)
 	for i := range registry.Replicas {
 		r := &registry.Replicas[i]
 		r.Done, r.DoneEra = feed.Position(pair("", string(r.Done))), store.Era(pair("", string(r.DoneEra)))

@@ -2,7 +2,9 @@ package secondary_test
 
 import (
 	"context"
+	"errors"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/sessiond/sessiond/server/internal/feed/feedtest"
 	"github.com/sessiond/sessiond/server/internal/pgtest"
 	"github.com/sessiond/sessiond/server/internal/redistest"
+	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/server/internal/store/postgres"
 	"github.com/sessiond/sessiond/server/internal/store/redis"
 	"github.com/sessiond/sessiond/server/internal/store/secondary"
@@ -49,6 +52,7 @@ func (i *issuer) signIn(user string) (token, session string) {
 // place is two stores with an issuer.
 type place struct {
 	*issuer
+	server   *redistest.Server
 	dsn, url string
 }
 
@@ -65,7 +69,7 @@ func newPlace(t *testing.T) place {
 			t.Error(err)
 		}
 	})
-	p := place{&issuer{redistest.NewIssuer(t, server, prefix), t, conn}, dsn, server.URL()}
+	p := place{&issuer{redistest.NewIssuer(t, server, prefix), t, conn}, server, dsn, server.URL()}
 	p.exec(tables)
 	plan, err := postgres.PlanInstall(t.Context(), postgres.Config{DSN: dsn}, postgres.InstallOptions{Bound: feedtest.Bound})
 	if err != nil {
@@ -79,7 +83,12 @@ func newPlace(t *testing.T) place {
 
 func (p place) openFeed(keep bool) feed.Source {
 	p.t.Helper()
-	keys, err := redis.OpenFeed(redis.Config{URL: p.url, Prefix: prefix, RevokedMarks: true}, 7*24*time.Hour)
+	return secondary.NewFeed(p.openFeeds(keep))
+}
+
+func (p place) openFeeds(keep bool) (secondary.Keys, feed.Source, bool) {
+	p.t.Helper()
+	keys, err := redis.OpenFeed(p.t.Context(), redis.Config{URL: p.url, Prefix: prefix, RevokedMarks: true}, 7*24*time.Hour)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -87,13 +96,12 @@ func (p place) openFeed(keep bool) feed.Source {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	f := secondary.NewFeed(keys, rows, keep)
 	p.t.Cleanup(func() {
-		if err := f.Close(); err != nil {
+		if err := errors.Join(keys.Close(), rows.Close()); err != nil {
 			p.t.Error(err)
 		}
 	})
-	return f
+	return keys, rows, keep
 }
 
 // TestFeedContract: an issuer that ends sessions in one of the stores only is told of
@@ -148,6 +156,111 @@ func TestRevokeKept(t *testing.T) {
 			}
 			if mark := p.Text(prefix + "revoked-sessions-before-ann"); (mark != "") != (name == "by user") {
 				t.Errorf("the mark is %q", mark)
+			}
+		})
+	}
+}
+
+// watched are keys that look around before a session's key ends.
+type watched struct {
+	secondary.Keys
+	before func()
+}
+
+func (w watched) End(ctx context.Context, target feed.Target) (feed.Revoked, error) {
+	w.before()
+	return w.Keys.End(ctx, target)
+}
+
+// TestRevokeTellsLast: nobody hears of a revocation while a key of it is there. Whoever
+// did and asked anew would find it, and keep it (S3).
+func TestRevokeTellsLast(t *testing.T) {
+	p := newPlace(t)
+	token, _ := p.signIn("ann")
+	keys, rows, _ := p.openFeeds(false)
+	looked := false
+	f := secondary.NewFeed(watched{keys, func() {
+		looked = true
+		var left int
+		if err := p.conn.QueryRow(t.Context(), `SELECT count(*) FROM session WHERE token = $1`, token).Scan(&left); err != nil || left != 1 {
+			t.Errorf("%d rows, %v, and the key is there", left, err)
+		}
+		if p.Text(prefix+token) == "" {
+			t.Error("the key is gone before anything")
+		}
+	}}, rows, false)
+	reg, err := f.Register(t.Context(), feedtest.Bound)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := f.Revoke(t.Context(), feed.Target{Token: token}); err != nil || r.Sessions != 1 || !looked {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	n, err := f.Poll(t.Context(), reg.Position)
+	if err != nil || len(n.Events) == 0 || p.Text(prefix+token) != "" {
+		t.Errorf("%+v, %v", n, err)
+	}
+}
+
+// TestKeysAreReplaced: the registry says that the keys' server is another, though no
+// beat has noticed it yet (V5).
+func TestKeysAreReplaced(t *testing.T) {
+	for name, replace := range map[string]func(p place){
+		"restarted": func(p place) { p.server.Restart(t) },
+		"flushed":   func(p place) { p.Do("FLUSHALL") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			f := p.openFeed(false)
+			reg, err := f.Register(t.Context(), feedtest.Bound)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if registry, err := f.Replicas(t.Context(), reg.ID, 1); err != nil || registry.Era != reg.Era {
+				t.Fatalf("%+v, %v", registry, err)
+			}
+			replace(p)
+			registry, err := f.Replicas(t.Context(), reg.ID, 1)
+			for tries := 0; errors.Is(err, store.ErrUnavailable) && tries < 5; tries++ { // found out by asking
+				registry, err = f.Replicas(t.Context(), reg.ID, 1)
+			}
+			if err != nil || registry.Era == reg.Era {
+				t.Errorf("%+v, %v", registry, err)
+			}
+		})
+	}
+}
+
+// TestHalfARevoke: a revocation that ended the key and not the row has no outcome yet,
+// and repeated it ends both.
+func TestHalfARevoke(t *testing.T) {
+	for name, target := range map[string]func(token, session string) feed.Target{
+		"by token":   func(token, _ string) feed.Target { return feed.Target{Token: token} },
+		"by session": func(_, session string) feed.Target { return feed.Target{User: "ann", Session: session} },
+		"by user":    func(_, _ string) feed.Target { return feed.Target{User: "ann"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			token, session := p.signIn("ann")
+			f := p.openFeed(false)
+			reg, err := f.Register(t.Context(), feedtest.Bound)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.exec(`ALTER TABLE session RENAME TO away`)
+			if _, err := f.Revoke(t.Context(), target(token, session)); !errors.Is(err, feed.ErrRepeat) {
+				t.Errorf("%v", err)
+			}
+			if p.Text(prefix+token) != "" {
+				t.Fatal("the key is there: this is not half")
+			}
+			p.exec(`ALTER TABLE away RENAME TO session`)
+			if r, err := f.Revoke(t.Context(), target(token, session)); err != nil || r.Sessions != 1 {
+				t.Errorf("repeated: %+v, %v", r, err)
+			}
+			n, err := f.Poll(t.Context(), reg.Position)
+			if err != nil || !slices.ContainsFunc(n.Events, func(e feed.Event) bool { return e.Urgent }) {
+				t.Errorf("%+v, %v", n, err)
 			}
 		})
 	}
