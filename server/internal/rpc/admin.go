@@ -28,7 +28,7 @@ type Admin struct {
 
 	authority *authority.Authority
 	replica   *replica.Replica
-	lifecycle *lifecycle.Lifecycle // nil: sessions are not written here
+	lifecycle *lifecycle.Lifecycle
 	describe  store.Description
 	traces    *trace.Ring
 	now       func() time.Time
@@ -39,7 +39,7 @@ var _ sessiondv1.SessionAdminServiceServer = (*Admin)(nil)
 
 // NewAdmin returns an Admin. Callers have to send the operators' secret as a bearer
 // token; where none is set, only callers on this machine are let in.
-// l is nil where sessions cannot be made here; traces are the sessions service's.
+// traces are the sessions service's.
 func NewAdmin(a *authority.Authority, r *replica.Replica, l *lifecycle.Lifecycle, traces *Traces, secret string) *Admin {
 	admin := &Admin{authority: a, replica: r, lifecycle: l, describe: traces.describe, traces: traces.ring, now: time.Now}
 	if secret != "" {

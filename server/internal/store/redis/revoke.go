@@ -145,7 +145,7 @@ func (f *Feed) find(ctx context.Context, target feed.Target) (ending, error) {
 		switch {
 		case target.Session != "" && id == target.Session:
 			named, e.key, e.hasKey = []string{t}, feed.KeyOf(t), true
-		case target.Except != "" && id != target.Except:
+		case target.Except != "" && id != target.Except && t != target.ExceptToken:
 			named = append(named, t)
 		}
 	}

@@ -2,6 +2,7 @@ package secondary_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"testing"
 	"time"
@@ -87,9 +88,13 @@ func (p place) openFeed(keep bool) feed.Source {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	f := secondary.NewFeed(keys, rows, keep)
+	tokens, err := postgres.OpenWriter(p.t.Context(), postgres.Config{DSN: p.dsn})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	f := secondary.NewFeed(keys, rows, tokens, keep)
 	p.t.Cleanup(func() {
-		if err := f.Close(); err != nil {
+		if err := errors.Join(f.Close(), tokens.Close()); err != nil {
 			p.t.Error(err)
 		}
 	})
