@@ -40,7 +40,7 @@ func openSource(ctx context.Context, cfg StoreConfig, tokens secondary.Tokens, b
 	if err != nil {
 		return nil, errors.Join(err, keys.Close())
 	}
-	return secondary.NewFeed(keys, rows, tokens, cfg.Secondary.Preserve), nil
+	return secondary.NewNamed(secondary.NewFeed(keys, rows, cfg.Secondary.Preserve), tokens), nil
 }
 
 func openRowsSource(ctx context.Context, cfg StoreConfig, bound time.Duration) (feed.Source, error) {

@@ -28,20 +28,14 @@ type Keys interface {
 	Close() error
 }
 
-// Tokens finds the token of a session by ids. Keys of some versions hold no ids.
-type Tokens interface {
-	Token(ctx context.Context, user, session string) (token string, found bool, err error)
-}
-
 // Feed is the change feed of sessions in both stores. The registry and the events of
 // sessiond's own revocations are the rows'; each read goes to both, the rows first,
 // so that a proof is as old as the older of the two (X3). Positions, eras and
 // revisions are pairs.
 type Feed struct {
-	keys   Keys
-	rows   feed.Source
-	tokens Tokens
-	keep   bool
+	keys Keys
+	rows feed.Source
+	keep bool
 	// era is the last that the keys' server showed.
 	era atomic.Pointer[store.Era]
 }
@@ -49,8 +43,8 @@ type Feed struct {
 var _ feed.Source = (*Feed)(nil)
 
 // NewFeed joins two feeds, which it closes. keep says that rows outlive their sessions.
-func NewFeed(keys Keys, rows feed.Source, tokens Tokens, keep bool) *Feed {
-	f := &Feed{keys: keys, rows: rows, tokens: tokens, keep: keep}
+func NewFeed(keys Keys, rows feed.Source, keep bool) *Feed {
+	f := &Feed{keys: keys, rows: rows, keep: keep}
 	f.era.Store(new(store.Era))
 	return f
 }
@@ -162,10 +156,6 @@ func (f *Feed) Clean(ctx context.Context) error { return f.rows.Clean(ctx) }
 // Revoke implements [feed.Source]. The keys go first and the rows tell of it, so that
 // whoever hears of it and asks anew finds neither (S3).
 func (f *Feed) Revoke(ctx context.Context, target feed.Target) (feed.Revoked, error) {
-	target, err := f.named(ctx, target)
-	if err != nil {
-		return feed.Revoked{}, err
-	}
 	target.Keep = f.keep
 	ended, err := f.keys.End(ctx, target)
 	if err != nil {
@@ -187,22 +177,6 @@ func (f *Feed) Revoke(ctx context.Context, target feed.Target) (feed.Revoked, er
 		revoked.Key = ended.Key
 	}
 	return revoked, nil
-}
-
-// named is a target with the tokens that its ids name.
-func (f *Feed) named(ctx context.Context, target feed.Target) (feed.Target, error) {
-	if target.Session != "" {
-		token, found, err := f.tokens.Token(ctx, target.User, target.Session)
-		if err == nil && found {
-			target = feed.Target{Token: token}
-		}
-		return target, err
-	}
-	var err error
-	if target.Except != "" {
-		target.ExceptToken, _, err = f.tokens.Token(ctx, target.User, target.Except)
-	}
-	return target, err
 }
 
 // Revision implements [feed.Source].

@@ -2,7 +2,6 @@ package secondary_test
 
 import (
 	"context"
-	"errors"
 	"os"
 	"testing"
 	"time"
@@ -88,13 +87,9 @@ func (p place) openFeed(keep bool) feed.Source {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	tokens, err := postgres.OpenWriter(p.t.Context(), postgres.Config{DSN: p.dsn})
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	f := secondary.NewFeed(keys, rows, tokens, keep)
+	f := secondary.NewFeed(keys, rows, keep)
 	p.t.Cleanup(func() {
-		if err := errors.Join(f.Close(), tokens.Close()); err != nil {
+		if err := f.Close(); err != nil {
 			p.t.Error(err)
 		}
 	})
