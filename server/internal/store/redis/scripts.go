@@ -100,9 +100,9 @@ end
 redis.call('SET', KEYS[2], ARGV[4], 'EX', ARGV[5])
 return 1`
 
-	// relistScript does nothing for a session that is gone.
+	// relistScript does nothing for a session that is gone or was changed since.
 	relistScript = `
-if redis.call('EXISTS', KEYS[2]) == 0 then return 1 end
+if redis.call('GET', KEYS[2]) ~= ARGV[4] then return 1 end
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end` + listScript + `
 return 1`
 

@@ -104,7 +104,7 @@ func (w *Writer) Create(ctx context.Context, s store.NewSession) (id string, err
 	if err != nil {
 		return "", err
 	}
-	w.keepListed(s.UserID, active{s.Token, s.ExpiresAt.UnixMilli()})
+	w.keepListed(s.UserID, active{s.Token, s.ExpiresAt.UnixMilli()}, value)
 	return s.ID, nil
 }
 
@@ -142,35 +142,34 @@ func (w *Writer) Extend(ctx context.Context, token string, expires, updated time
 			return false, err
 		}
 	}
-	done, owner := false, ""
+	done, owner, value := false, "", ""
 	err := w.repeat(func() (bool, error) {
 		values, err := w.get(ctx, w.key(token))
 		if err != nil {
 			return false, err
 		}
-		value, user, was, ok := w.extended(values[0], row, expires, updated)
-		if !ok || was.Before(updated) {
+		var was time.Time
+		if value, owner, was, done = w.extended(values[0], row, expires, updated); !done || was.Before(updated) {
 			done = false
 			return true, nil // it has ended
 		}
 		list, listed, listSeconds := "", "", int64(0)
 		if w.cfg.Release >= Release14 {
-			lists, err := w.get(ctx, w.key(activePrefix+user))
+			lists, err := w.get(ctx, w.key(activePrefix+owner))
 			if err != nil {
 				return false, err
 			}
 			list = lists[0]
 			listed, listSeconds = relisted(list, active{token, expires.UnixMilli()}, updated.UnixMilli())
 		}
-		done, owner = true, user
-		return w.change(ctx, extendScript, []string{w.key(activePrefix + user), w.key(token)},
+		return w.change(ctx, extendScript, []string{w.key(activePrefix + owner), w.key(token)},
 			list, listed, strconv.FormatInt(listSeconds, 10), value, strconv.FormatInt(seconds, 10), values[0])
 	})
 	if err != nil || !done {
 		return false, err
 	}
 	if w.cfg.Release >= Release14 {
-		w.keepListed(owner, active{token, expires.UnixMilli()})
+		w.keepListed(owner, active{token, expires.UnixMilli()}, value)
 	}
 	return true, nil
 }
@@ -247,9 +246,9 @@ func (w *Writer) read(ctx context.Context, user string) (tokens []string, record
 // write finds out.
 var looks = []time.Duration{20 * time.Millisecond, 200 * time.Millisecond, 2 * time.Second}
 
-// keepListed sees to it that a session that was written stays in its user's list while
-// its key is there.
-func (w *Writer) keepListed(user string, entry active) {
+// keepListed sees to it that a session stays in its user's list while its key is as it
+// was written.
+func (w *Writer) keepListed(user string, entry active, value string) {
 	w.looking.Go(func() {
 		for _, pause := range looks {
 			timer := time.NewTimer(pause)
@@ -261,12 +260,12 @@ func (w *Writer) keepListed(user string, entry active) {
 			}
 			// Nothing is worse for a failure: the session is good, and the issuer's own
 			// may be missing from the list too.
-			_ = w.repeat(func() (bool, error) { return w.relist(w.closing, user, entry) })
+			_ = w.repeat(func() (bool, error) { return w.relist(w.closing, user, entry, value) })
 		}
 	})
 }
 
-func (w *Writer) relist(ctx context.Context, user string, entry active) (done bool, err error) {
+func (w *Writer) relist(ctx context.Context, user string, entry active, value string) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	texts, err := w.get(ctx, w.key(activePrefix+user))
@@ -277,7 +276,7 @@ func (w *Writer) relist(ctx context.Context, user string, entry active) (done bo
 		return true, nil
 	}
 	list, seconds := relisted(texts[0], entry, time.Now().UnixMilli())
-	return w.change(ctx, relistScript, []string{w.key(activePrefix + user), w.key(entry.Token)}, texts[0], list, strconv.FormatInt(seconds, 10))
+	return w.change(ctx, relistScript, []string{w.key(activePrefix + user), w.key(entry.Token)}, texts[0], list, strconv.FormatInt(seconds, 10), value)
 }
 
 // maxTries bounds how often a write gives way to others'. Each time one of theirs was
@@ -324,7 +323,7 @@ func (w *Writer) failed(ctx context.Context, err error) error {
 		return fmt.Errorf("write a session: %w", ctx.Err())
 	}
 	if _, refused := rueidis.IsRedisErr(err); refused {
-		return fmt.Errorf("%w: redis %s: %v: sessions are written with EVAL, GET, MGET, SET and EXISTS on keys %s*", store.ErrUnavailable, w.location, err, w.cfg.Prefix) //nolint:errorlint // the driver's errors do not leave
+		return fmt.Errorf("%w: redis %s: %v: sessions are written with EVAL, GET, MGET, SET and DEL on keys %s*", store.ErrUnavailable, w.location, err, w.cfg.Prefix) //nolint:errorlint // the driver's errors do not leave
 	}
 	return unavailable(w.location, err)
 }
