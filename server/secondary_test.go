@@ -28,18 +28,18 @@ func TestCreateInRedisAlone(t *testing.T) {
 	exec(t, full, `CREATE TABLE user (id TEXT PRIMARY KEY, name TEXT, email TEXT, emailVerified INTEGER, image TEXT, createdAt DATE, updatedAt DATE, "plan" TEXT, secretNote TEXT);
 INSERT INTO user VALUES ('ann', 'Ann', 'ann@example.com', 1, NULL, '2024-01-02T03:04:05.060Z', 1704164645006, 'pro', 'hidden')`)
 	const ann = `"user":{"name":"Ann","email":"ann@example.com","emailVerified":true,"image":null,"createdAt":"2024-01-02T03:04:05.060Z","updatedAt":"2024-01-02T03:04:05.006Z","plan":"pro","id":"ann"}}`
-	for name, tt := range map[string]struct {
-		path, user string
-		code       codes.Code
-		says       string
+	for _, tt := range []struct {
+		name, path, user string
+		code             codes.Code
+		says             string
 	}{
-		"no database":              {"", "ann", codes.FailedPrecondition, "store.driver"},
-		"a database without users": {empty, "ann", codes.FailedPrecondition, "store.user_table"},
-		"no database there":        {filepath.Join(t.TempDir(), "none.sqlite"), "ann", codes.Unavailable, ""},
-		"nobody":                   {full, "bob", codes.NotFound, "no user"},
-		"somebody":                 {full, "ann", codes.OK, ""},
+		{"no database", "", "ann", codes.FailedPrecondition, "store.driver"},
+		{"a database without users", empty, "ann", codes.FailedPrecondition, "store.user_table"},
+		{"no database there", filepath.Join(t.TempDir(), "none.sqlite"), "ann", codes.Unavailable, ""},
+		{"nobody", full, "bob", codes.NotFound, "no user"},
+		{"somebody", full, "ann", codes.OK, ""},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			cfg := configuration(t)
 			cfg.Authority.Policy.ExpiresIn = 7 * 24 * time.Hour
 			cfg.Store = server.StoreConfig{
