@@ -3,6 +3,7 @@ package server_test
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
 	"github.com/sessiond/sessiond/server"
@@ -63,6 +65,33 @@ INSERT INTO user VALUES ('ann', 'Ann', 'ann@example.com', 1, NULL, '2024-01-02T0
 				t.Errorf("the value is %s", text)
 			}
 		})
+	}
+}
+
+// TestCreateInBoth: where there is a row, the value is made of it.
+func TestCreateInBoth(t *testing.T) {
+	redis := redistest.Start(t)
+	i := redistest.NewIssuer(t, redis, "")
+	cfg := configuration(t)
+	cfg.Authority.Policy.ExpiresIn = 7 * 24 * time.Hour
+	cfg.Store.Secondary = &server.SecondaryConfig{URL: redis.URL(), InDatabase: true, ExpiresIn: 7 * 24 * time.Hour}
+	admin := sessiondv1.NewSessionAdminServiceClient(dial(t, run(t, cfg), insecure.NewCredentials()))
+	exec(t, cfg.Store.Path, `INSERT INTO user (id, name, email, emailVerified, createdAt, updatedAt) VALUES ('ann', 'Ann', 'ann@example.com', 1, '2024-01-02T03:04:05.060Z', '2024-01-02T03:04:05.060Z')`)
+	made, err := admin.CreateSession(t.Context(), &sessiondv1.CreateSessionRequest{UserId: "ann", UserAgent: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, _ := strings.Cut(made.GetCookieValue(), ".")
+	iso := func(at *timestamppb.Timestamp) string { return at.AsTime().Format("2006-01-02T15:04:05.000Z") }
+	s := made.GetSession()
+	want := fmt.Sprintf(`{"session":{"expiresAt":%q,"token":%q,"createdAt":%[3]q,"updatedAt":%[3]q,"ipAddress":"","userAgent":"test","userId":"ann",`, iso(s.GetExpiresAt()), token, iso(s.GetCreatedAt()))
+	text := i.Text(token)
+	if !strings.HasPrefix(text, want) || !strings.Contains(text, fmt.Sprintf(`"id":%q},"user":{"name":"Ann",`, s.GetId())) {
+		t.Errorf("the value is\n%s, want\n%s…", text, want)
+	}
+	got, err := admin.GetSession(t.Context(), &sessiondv1.GetSessionRequest{Session: &sessiondv1.GetSessionRequest_Ref{Ref: &sessiondv1.SessionRef{UserId: "ann", SessionId: s.GetId()}}})
+	if err != nil || got.GetSession().GetSession().GetId() != s.GetId() {
+		t.Errorf("by ids: %v", err)
 	}
 }
 

@@ -478,6 +478,18 @@ func (v *vault) testRefresh(t *testing.T) {
 			t.Errorf("turn %d: a second refresh: %d bytes", turn, len(out))
 		}
 	}
+	if v.Storage != "both" {
+		return
+	}
+	// A key that is gone stays gone, and the row is extended.
+	v.age(t, u.ID)
+	v.keys.Do("DEL", keyPrefix+tokenIn(t, theirs), keyPrefix+tokenIn(t, ours))
+	v.settle(t)
+	if _, set := v.get(t, theirs); len(set) == 0 || len(refresh(ours)) == 0 {
+		t.Error("a session without its key is not refreshed")
+	}
+	l := v.left(t, u.ID)
+	same(t, "refresh without a key", l.sessions[tokenIn(t, theirs)], l.sessions[tokenIn(t, ours)])
 }
 
 func (v *vault) testDontRemember(t *testing.T) {
