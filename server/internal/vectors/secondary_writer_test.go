@@ -73,6 +73,7 @@ func TestWriteEverySecondaryStorage(t *testing.T) {
 			if err != nil || len(listed.GetSessions()) == 0 || !listed.GetSessions()[0].GetSession().GetCreatedAt().AsTime().Equal(now) {
 				t.Errorf("listed: %v, %v", listed, err)
 			}
+			k.checkShort(t, user)
 			written++
 		})
 	}
@@ -240,6 +241,25 @@ func (k *keys) checkListed(t *testing.T, user, token string, expires time.Time) 
 	slices.SortFunc(after, compare)
 	if !slices.Equal(want, after) {
 		t.Errorf("the list has %d entries, want %d, or others", len(after), len(want))
+	}
+}
+
+// checkShort makes a session for a day, of which the list of 1.2 says that it lasts as
+// long as others.
+func (k *keys) checkShort(t *testing.T, user string) {
+	t.Helper()
+	made, err := k.admin.CreateSession(t.Context(), &sessiondv1.CreateSessionRequest{UserId: user, DontRememberMe: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const day = 24 * time.Hour
+	listed := day
+	if k.version < "1.3" {
+		listed = week
+	}
+	k.checkLife(t, tokenOf(t, made), day)
+	if entry := fmt.Sprintf(`{"token":%q,"expiresAt":%d}`, tokenOf(t, made), k.at.Add(listed).UnixMilli()); !strings.Contains(k.text(t, "active-sessions-"+user), entry) {
+		t.Errorf("the list does not hold the session until %v from now", listed)
 	}
 }
 
