@@ -25,7 +25,7 @@ type FeedInstall struct {
 
 // openSource opens the change feed of a store. The error wraps
 // [feed.ErrNotInstalled] where there is none.
-func openSource(ctx context.Context, cfg StoreConfig, bound time.Duration) (feed.Source, error) {
+func openSource(ctx context.Context, cfg StoreConfig, tokens secondary.Tokens, bound time.Duration) (feed.Source, error) {
 	if cfg.Secondary == nil {
 		return openRowsSource(ctx, cfg, bound)
 	}
@@ -40,7 +40,7 @@ func openSource(ctx context.Context, cfg StoreConfig, bound time.Duration) (feed
 	if err != nil {
 		return nil, errors.Join(err, keys.Close())
 	}
-	return secondary.NewFeed(keys, rows, cfg.Secondary.Preserve), nil
+	return secondary.NewNamed(secondary.NewFeed(keys, rows, cfg.Secondary.Preserve), tokens), nil
 }
 
 func openRowsSource(ctx context.Context, cfg StoreConfig, bound time.Duration) (feed.Source, error) {

@@ -63,7 +63,7 @@ type Server struct {
 	replica   *replica.Replica
 	authority *authority.Authority
 	sessions  *rpc.Service
-	writer    store.Writer    // nil: sessions are not made here
+	writer    store.Writer
 	shadow    *shadow.Checker // nil: nothing is compared
 	registry  *prometheus.Registry
 	health    *health.Server
@@ -99,10 +99,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 	if cfg.Through != nil {
 		s.store = cfg.Through(s.store)
 	}
-	if s.source, err = s.openFeed(ctx); err != nil {
+	if s.writer, err = openWriter(ctx, cfg.Store); err != nil {
 		return nil, err
 	}
-	if s.writer, err = openWriter(ctx, cfg.Store); err != nil {
+	if s.source, err = s.openFeed(ctx); err != nil {
 		return nil, err
 	}
 	s.replica = replica.New(replica.Config{
@@ -136,7 +136,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 		s.sessions.Observe(s.shadow)
 	}
 	sessiondv1.RegisterSessionServiceServer(s.grpc, s.sessions)
-	operators := rpc.NewAdmin(s.authority, s.replica, s.lifecycle(), s.store, traces, cfg.OperatorSecret)
+	operators := rpc.NewAdmin(s.authority, s.replica, lifecycle.New(s.authority, s.store, s.writer, cfg.Cookies), s.store, traces, cfg.OperatorSecret)
 	if cfg.Now != nil {
 		s.sessions.SetClock(cfg.Now)
 		operators.SetClock(cfg.Now)
@@ -156,14 +156,6 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err erro
 	return s, nil
 }
 
-// lifecycle makes sessions, where they can be made here.
-func (s *Server) lifecycle() *lifecycle.Lifecycle {
-	if s.writer == nil {
-		return nil
-	}
-	return lifecycle.New(s.authority, s.store, s.writer, s.cfg.Cookies)
-}
-
 // openFeed opens the change feed. Where it may be absent and is, that is said.
 func (s *Server) openFeed(ctx context.Context) (feed.Source, error) {
 	switch {
@@ -173,7 +165,7 @@ func (s *Server) openFeed(ctx context.Context) (feed.Source, error) {
 	case s.cfg.Feed.Mode == FeedOff:
 		return nil, nil
 	}
-	source, err := openSource(ctx, s.cfg.Store, s.cfg.Authority.StalenessBound)
+	source, err := openSource(ctx, s.cfg.Store, s.writer, s.cfg.Authority.StalenessBound)
 	if errors.Is(err, feed.ErrNotInstalled) && s.cfg.Feed.Mode != FeedRequired {
 		s.log.Warn("no change feed: cached sessions age out instead, sessions cannot be revoked here, and the store is read more often; sessiond feed install changes that", "reason", err)
 		return nil, nil

@@ -37,7 +37,7 @@ func OpenStore(ctx context.Context, cfg StoreConfig) (store.Store, error) {
 	if cfg.Secondary.Strict {
 		c.Rule = secondary.Strict
 	}
-	c.Preserved = cfg.Secondary.Preserve && cfg.Secondary.since(sessioncookie.V1_6)
+	c.Preserved = cfg.preserved()
 	return secondary.New(c), nil
 }
 
@@ -52,13 +52,52 @@ func openDatabase(ctx context.Context, cfg StoreConfig) (store.Store, error) {
 	}
 }
 
-// openWriter opens what sessions are made with; nil where they are in secondary
-// storage, alone or first, and where there is no store.
+// openWriter opens what sessions are made with; nil where there is no store.
 func openWriter(ctx context.Context, cfg StoreConfig) (store.Writer, error) {
-	switch {
-	case cfg.Secondary != nil, cfg.Driver == DriverNone:
+	if cfg.Driver == DriverNone {
 		return nil, nil
-	case cfg.Driver == DriverPostgres:
+	}
+	if cfg.Secondary == nil {
+		w, err := openRowsWriter(ctx, cfg)
+		if err != nil {
+			return nil, err // not a nil pointer in an interface
+		}
+		return w, nil
+	}
+	c := redis.WriterConfig{
+		Config: cfg.redis(), Release: cfg.Secondary.release(), ExpiresIn: cfg.Secondary.ExpiresIn,
+		Rows: &users{cfg: cfg}, InDatabase: cfg.Secondary.InDatabase,
+	}
+	if !cfg.Secondary.InDatabase {
+		w, err := redis.OpenWriter(c)
+		if err != nil {
+			return nil, err
+		}
+		return w, nil
+	}
+	rows, err := openRowsWriter(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	c.Rows = rows
+	keys, err := redis.OpenWriter(c)
+	if err != nil {
+		return nil, errors.Join(err, rows.Close())
+	}
+	return secondary.NewWriter(secondary.WriterConfig{
+		Keys: keys, Rows: rows, Preserved: cfg.preserved(), RowsFirst: c.Release < redis.Release14,
+		ListRows: cfg.Secondary.since(sessioncookie.V1_7) && !cfg.Secondary.Preserve,
+	}), nil
+}
+
+// rowsWriter writes the rows of a database, and reads them whole.
+type rowsWriter interface {
+	store.Writer
+	store.Rows
+}
+
+func openRowsWriter(ctx context.Context, cfg StoreConfig) (rowsWriter, error) {
+	if cfg.Driver == DriverPostgres {
 		w, err := postgres.OpenWriter(ctx, cfg.postgres())
 		if err != nil {
 			return nil, err // not a nil pointer in an interface
@@ -92,4 +131,22 @@ func (c StoreConfig) redis() redis.Config {
 // since reports whether the issuer is of a version or newer. Zero is the current one.
 func (c *SecondaryConfig) since(v sessioncookie.Version) bool {
 	return c.Version == 0 || c.Version >= v
+}
+
+// preserved reports whether rows are records of sessions, and not used again.
+func (c StoreConfig) preserved() bool {
+	return c.Secondary.Preserve && c.Secondary.since(sessioncookie.V1_6)
+}
+
+// release is the line of releases that writes secondary storage as the issuer does.
+func (c *SecondaryConfig) release() redis.Release {
+	switch {
+	case c.since(sessioncookie.V1_6):
+		return redis.Release16
+	case c.since(sessioncookie.V1_4):
+		return redis.Release14
+	case c.since(sessioncookie.V1_3):
+		return redis.Release13
+	}
+	return redis.Release12
 }

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	sessiondv1 "github.com/sessiond/sessiond/gen/sessiond/v1"
 )
 
@@ -75,6 +78,9 @@ func sessionsCommand(ctx context.Context, args []string, s Streams, env []string
 	case errors.As(err, &usage):
 		fail(s, "sessions %s: %v", action, err)
 		return exitUsage
+	case status.Code(err) == codes.NotFound:
+		failed(s, "sessions "+action, err)
+		return exitRefused
 	case err != nil:
 		return failed(s, "sessions "+action, err)
 	}

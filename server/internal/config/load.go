@@ -230,10 +230,8 @@ func (r *reader) store(create bool) (cfg server.StoreConfig, embedded bool) {
 		r.noStore()
 		return cfg, false
 	}
-	if cfg.Secondary != nil && !cfg.Secondary.InDatabase {
-		r.noDatabase()
-		return cfg, false
-	}
+	// A database that holds no sessions may be absent: only new ones need their users.
+	keysOnly := cfg.Secondary != nil && !cfg.Secondary.InDatabase
 	switch cfg.Driver {
 	case server.DriverSQLite:
 		for _, key := range []string{keyStoreDSN, keyStoreDSNFile} {
@@ -242,7 +240,7 @@ func (r *reader) store(create bool) (cfg server.StoreConfig, embedded bool) {
 			}
 		}
 		cfg.Path = r.text(keyStorePath)
-		if cfg.Path == "" {
+		if cfg.Path == "" && !keysOnly {
 			cfg.Path, embedded = filepath.Join(r.text(keyDataDir), "sessions.sqlite"), true
 			cfg.Create = create
 		}
@@ -256,7 +254,7 @@ func (r *reader) store(create bool) (cfg server.StoreConfig, embedded bool) {
 			r.fail(keyStorePath, "is for %s=sqlite; the driver is postgres", keyStoreDriver)
 		}
 		cfg.DSN = r.secretText(keyStoreDSN, keyStoreDSNFile)
-		if cfg.DSN == "" {
+		if cfg.DSN == "" && !keysOnly {
 			r.fail(keyStoreDSN, "not set: give the connection string in %s or in a file named by %s", envOf(keyStoreDSN), keyStoreDSNFile)
 		}
 	}
@@ -290,15 +288,6 @@ func (r *reader) secondary() *server.SecondaryConfig {
 	return &server.SecondaryConfig{
 		URL: url, Prefix: r.text(keySecondaryPrefix), InDatabase: inDatabase, Preserve: preserve,
 		Version: version, ExpiresIn: r.duration(keyExpiresIn), Strict: strict,
-	}
-}
-
-// noDatabase refuses settings of a database that would not be read.
-func (r *reader) noDatabase() {
-	for _, key := range []string{keyStorePath, keyStoreDSN, keyStoreDSNFile} {
-		if r.text(key) != "" {
-			r.fail(key, "is not used: without %s the issuer keeps sessions in secondary storage alone", keyInDatabase)
-		}
 	}
 }
 

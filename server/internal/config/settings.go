@@ -138,7 +138,7 @@ var settings = []Setting{
 	{Key: keyUserTable, Type: "name", Help: "The user table, as store.session_table."},
 	{Key: keyUserColumns, Type: "field=column,…", Help: "Columns of the user table, as store.session_columns."},
 	{Key: keyUserHide, Type: "column,…", Help: "Columns of the user table that are never read and never returned. All others are returned to workers as attributes."},
-	{Key: keySecondaryURL, Type: "URL", EnvOnly: true, Help: "The issuer's secondaryStorage, a Redis or Valkey: redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss:// for TLS, or unix:///SOCKET. Set: the issuer asks it first, and without secondary.store_in_database sessions are there alone and store.* is not used."},
+	{Key: keySecondaryURL, Type: "URL", EnvOnly: true, Help: "The issuer's secondaryStorage, a Redis or Valkey: redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss:// for TLS, or unix:///SOCKET. Set: the issuer asks it first, and without secondary.store_in_database sessions are there alone. A database in store.* is then read for one thing: the user of a session that sessiond sessions create makes."},
 	{Key: keySecondaryURLFile, Type: "path", Help: "File that holds secondary.url; the other way to give it."},
 	{Key: keySecondaryPrefix, Type: "text", Default: "better-auth:", Help: "What is in front of the issuer's keys: better-auth: with @better-auth/redis-storage, none with the snippet of its documentation."},
 	{Key: keyInDatabase, Type: "bool", Default: "false", Help: "The issuer's session.storeSessionInDatabase: rows are kept beside secondary storage, and used where a key is gone."},

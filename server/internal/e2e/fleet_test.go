@@ -32,6 +32,10 @@ type fleet struct {
 	binaries string
 	cluster  *pgtest.Cluster
 	dsn      string
+	// settings are further flags of the authority; redis is the issuer's secondary
+	// storage, empty where it has none.
+	settings []string
+	redis    string
 	secret   string
 	issuer   *issuer
 	// authority is where sessiond is, or will be; sessiond is the process, nil while none runs.
@@ -107,10 +111,12 @@ func (f *fleet) worker(t *testing.T, name string, args ...string) *process {
 // startAuthority runs sessiond, always on the same address, and waits until it serves.
 func (f *fleet) startAuthority(t *testing.T) {
 	t.Helper()
-	f.sessiond = start(t, "sessiond", t.TempDir(), []string{
-		"SESSIOND_STORE_DSN=" + f.dsn,
-		"SESSIOND_ISSUER_SECRET=" + f.secret,
-	}, filepath.Join(f.binaries, "sessiond"), "serve", "--listen="+f.authority, "--admin-listen=", "--store-driver=postgres")
+	env := []string{"SESSIOND_STORE_DSN=" + f.dsn, "SESSIOND_ISSUER_SECRET=" + f.secret}
+	if f.redis != "" {
+		env = append(env, "SESSIOND_SECONDARY_URL="+f.redis)
+	}
+	f.sessiond = start(t, "sessiond", t.TempDir(), env, filepath.Join(f.binaries, "sessiond"),
+		append([]string{"serve", "--listen=" + f.authority, "--admin-listen=", "--store-driver=postgres"}, f.settings...)...)
 	f.processes = append(f.processes, f.sessiond)
 	if got := f.sessiond.address(t); got != f.authority {
 		t.Fatalf("sessiond serves on %s, want %s", got, f.authority)
@@ -118,9 +124,9 @@ func (f *fleet) startAuthority(t *testing.T) {
 }
 
 // installFeed installs the change feed with the program, as an operator would.
-func (f *fleet) installFeed(t *testing.T) {
+func (f *fleet) installFeed(t *testing.T, flags ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(f.binaries, "sessiond"), "feed", "install", "--yes", "--store-driver=postgres")
+	cmd := exec.CommandContext(t.Context(), filepath.Join(f.binaries, "sessiond"), append([]string{"feed", "install", "--yes", "--store-driver=postgres"}, flags...)...)
 	cmd.Env = []string{"SESSIOND_STORE_DSN=" + f.dsn}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("feed install: %v\n%s", err, out)

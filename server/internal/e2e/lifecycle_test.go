@@ -29,16 +29,29 @@ type house struct {
 func newHouse(t *testing.T) *house {
 	t.Helper()
 	root := moduleRoot(t)
-	f := &fleet{binaries: t.TempDir(), secret: strings.Repeat("house secret ", 3), authority: "127.0.0.1:" + freePort(t)}
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", f.binaries+string(filepath.Separator), "./server/cmd/sessiond")
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	f := &fleet{binaries: buildAuthority(t, root), secret: strings.Repeat("house secret ", 3), authority: "127.0.0.1:" + freePort(t)}
 	f.dsn = pgtest.StartOwn(t).NewDatabase(t)
 	f.issuer = startIssuer(t, root, f.dsn, f.secret)
 	f.installFeed(t)
 	f.startAuthority(t)
+	return f.house(t)
+}
+
+// buildAuthority compiles the authority and returns the folder it is in.
+func buildAuthority(t *testing.T, root string) string {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", dir+string(filepath.Separator), "./server/cmd/sessiond")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return dir
+}
+
+// house looks into the database of a fleet that is up.
+func (f *fleet) house(t *testing.T) *house {
+	t.Helper()
 	conn, err := pgx.Connect(t.Context(), f.dsn)
 	if err != nil {
 		t.Fatal(err)

@@ -138,6 +138,8 @@ type Target struct {
 	Session string
 	// Except is the id of the one session of the user that stays; only with User alone.
 	Except string
+	// ExceptToken is its token, where it is known: a session need not hold its id.
+	ExceptToken string
 	// Keep ends rows rather than deletes them, as the issuer does where rows outlive
 	// their sessions: expiresAt becomes now.
 	Keep bool

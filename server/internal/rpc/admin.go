@@ -27,7 +27,7 @@ type Admin struct {
 
 	authority *authority.Authority
 	replica   *replica.Replica
-	lifecycle *lifecycle.Lifecycle // nil: sessions are not written here
+	lifecycle *lifecycle.Lifecycle
 	store     authority.Source
 	traces    *trace.Ring
 	now       func() time.Time
@@ -38,8 +38,7 @@ var _ sessiondv1.SessionAdminServiceServer = (*Admin)(nil)
 
 // NewAdmin returns an Admin. Callers have to send the operators' secret as a bearer
 // token; where none is set, only callers on this machine are let in.
-// l is nil where sessions cannot be made here; src is where Explain looks, and traces
-// are the sessions service's.
+// src is where Explain looks; traces are the sessions service's.
 func NewAdmin(a *authority.Authority, r *replica.Replica, l *lifecycle.Lifecycle, src authority.Source, traces *Traces, secret string) *Admin {
 	admin := &Admin{authority: a, replica: r, lifecycle: l, store: src, traces: traces.ring, now: time.Now}
 	if secret != "" {

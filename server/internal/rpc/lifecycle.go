@@ -22,18 +22,15 @@ const (
 	maxPageSize     = 500
 )
 
-// sessions returns the lifecycle for a caller who is let in.
-func (s *Admin) sessions(ctx context.Context) (*lifecycle.Lifecycle, error) {
+// allowSessions lets in callers who may do with sessions what takes a store.
+func (s *Admin) allowSessions(ctx context.Context) error {
 	if err := s.allow(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if s.authority.Stateless() {
-		return nil, statusOf(authority.ErrStateless)
+		return statusOf(authority.ErrStateless)
 	}
-	if s.lifecycle == nil {
-		return nil, status.Error(codes.FailedPrecondition, "the issuer keeps sessions in secondary storage: they are made, listed and refreshed there")
-	}
-	return s.lifecycle, nil
+	return nil
 }
 
 // lifecycleStatus maps an error to the status of an operator's call, who may see what
@@ -44,7 +41,7 @@ func lifecycleStatus(err error) error {
 		return status.Error(codes.NotFound, "there is no user of that id")
 	case errors.Is(err, lifecycle.ErrNone):
 		return status.Error(codes.NotFound, "there is no such session")
-	case errors.Is(err, store.ErrNotWritable):
+	case errors.Is(err, store.ErrNotWritable), errors.Is(err, store.ErrNoUsers):
 		return status.Error(codes.FailedPrecondition, err.Error())
 	default:
 		return statusOf(err)
@@ -53,15 +50,14 @@ func lifecycleStatus(err error) error {
 
 // CreateSession implements sessiond.v1.SessionAdminService.
 func (s *Admin) CreateSession(ctx context.Context, req *sessiondv1.CreateSessionRequest) (*sessiondv1.CreateSessionResponse, error) {
-	sessions, err := s.sessions(ctx)
-	if err != nil {
+	if err := s.allowSessions(ctx); err != nil {
 		return nil, err
 	}
 	if req.GetUserId() == "" {
 		return nil, status.Error(codes.InvalidArgument, "user_id is empty: name the user whose session to make")
 	}
 	now := s.now()
-	made, err := sessions.Create(ctx, now, lifecycle.Wish{
+	made, err := s.lifecycle.Create(ctx, now, lifecycle.Wish{
 		UserID: req.GetUserId(), IPAddress: req.GetIpAddress(), UserAgent: req.GetUserAgent(), DontRemember: req.GetDontRememberMe(),
 	})
 	if err != nil {
@@ -74,8 +70,7 @@ func (s *Admin) CreateSession(ctx context.Context, req *sessiondv1.CreateSession
 
 // GetSession implements sessiond.v1.SessionAdminService.
 func (s *Admin) GetSession(ctx context.Context, req *sessiondv1.GetSessionRequest) (*sessiondv1.GetSessionResponse, error) {
-	sessions, err := s.sessions(ctx)
-	if err != nil {
+	if err := s.allowSessions(ctx); err != nil {
 		return nil, err
 	}
 	now := s.now()
@@ -86,7 +81,7 @@ func (s *Admin) GetSession(ctx context.Context, req *sessiondv1.GetSessionReques
 		if err != nil {
 			return nil, err
 		}
-		found, err = sessions.Get(ctx, now, user, session)
+		found, err = s.lifecycle.Get(ctx, now, user, session)
 		if err != nil {
 			return nil, lifecycleStatus(err)
 		}
@@ -95,7 +90,7 @@ func (s *Admin) GetSession(ctx context.Context, req *sessiondv1.GetSessionReques
 		if err != nil {
 			return nil, err
 		}
-		if found, err = sessions.ByToken(ctx, now, token); err != nil {
+		if found, err = s.lifecycle.ByToken(ctx, now, token); err != nil {
 			return nil, lifecycleStatus(err)
 		}
 	default:
@@ -110,8 +105,7 @@ func listedProto(s lifecycle.Session, now time.Time) *sessiondv1.ListedSession {
 
 // ListSessions implements sessiond.v1.SessionAdminService.
 func (s *Admin) ListSessions(ctx context.Context, req *sessiondv1.ListSessionsRequest) (*sessiondv1.ListSessionsResponse, error) {
-	sessions, err := s.sessions(ctx)
-	if err != nil {
+	if err := s.allowSessions(ctx); err != nil {
 		return nil, err
 	}
 	if req.GetUserId() == "" {
@@ -129,7 +123,7 @@ func (s *Admin) ListSessions(ctx context.Context, req *sessiondv1.ListSessionsRe
 		return nil, err
 	}
 	now := s.now()
-	page, next, err := sessions.List(ctx, now, req.GetUserId(), size, after)
+	page, next, err := s.lifecycle.List(ctx, now, req.GetUserId(), size, after)
 	if err != nil {
 		return nil, lifecycleStatus(err)
 	}
@@ -164,8 +158,7 @@ func parsePageToken(text string) (store.Cursor, error) {
 
 // ListBrowserSessions implements sessiond.v1.SessionAdminService.
 func (s *Admin) ListBrowserSessions(ctx context.Context, req *sessiondv1.ListBrowserSessionsRequest) (*sessiondv1.ListBrowserSessionsResponse, error) {
-	sessions, err := s.sessions(ctx)
-	if err != nil {
+	if err := s.allowSessions(ctx); err != nil {
 		return nil, err
 	}
 	if len(req.GetCookie()) == 0 {
@@ -175,7 +168,7 @@ func (s *Admin) ListBrowserSessions(ctx context.Context, req *sessiondv1.ListBro
 		return nil, status.Errorf(codes.InvalidArgument, "cookie is %d bytes: at most %d (limits.max_credential_bytes)", len(req.GetCookie()), limit)
 	}
 	now := s.now()
-	held, err := sessions.Browser(ctx, now, string(req.GetCookie()))
+	held, err := s.lifecycle.Browser(ctx, now, string(req.GetCookie()))
 	if err != nil {
 		return nil, lifecycleStatus(err)
 	}
@@ -192,8 +185,7 @@ func (s *Admin) ListBrowserSessions(ctx context.Context, req *sessiondv1.ListBro
 
 // RefreshSession implements sessiond.v1.SessionAdminService.
 func (s *Admin) RefreshSession(ctx context.Context, req *sessiondv1.RefreshSessionRequest) (*sessiondv1.RefreshSessionResponse, error) {
-	sessions, err := s.sessions(ctx)
-	if err != nil {
+	if err := s.allowSessions(ctx); err != nil {
 		return nil, err
 	}
 	credential, err := credentialOf(req.GetCredential())
@@ -201,7 +193,7 @@ func (s *Admin) RefreshSession(ctx context.Context, req *sessiondv1.RefreshSessi
 		return nil, err
 	}
 	now := s.now()
-	done, err := sessions.Refresh(ctx, now, credential)
+	done, err := s.lifecycle.Refresh(ctx, now, credential)
 	if err != nil {
 		return nil, lifecycleStatus(err)
 	}

@@ -9,7 +9,7 @@ import (
 // Writer makes and extends sessions as the issuer does. What it does is no event of
 // the change feed: nobody can have asked for a new token, and an extension ends
 // nothing. Implementations are safe for concurrent use. Errors wrap ErrUnavailable
-// or the context's, ErrNoUser or ErrNotWritable.
+// or the context's, ErrNoUser, ErrNoUsers or ErrNotWritable.
 type Writer interface {
 	// Create writes a session. Its ID is used where the column takes text that is not
 	// made by the database; the id that the row has is returned.
@@ -46,9 +46,30 @@ type Cursor struct {
 	ID        string
 }
 
+// Row is a row as the issuer's adapter returns it: its fields, in that order.
+type Row []Attribute
+
+// Rows reads the rows that the issuer copies into its secondary storage. A row that is
+// not there has no fields. Implementations are safe for concurrent use. Errors wrap
+// ErrUnavailable or the context's, or ErrNotWritable where a value cannot be read.
+type Rows interface {
+	// UserRow reads a user by id.
+	UserRow(ctx context.Context, id string) (Row, error)
+
+	// SessionRow reads a session by token.
+	SessionRow(ctx context.Context, token string) (Row, error)
+
+	// Close ends the connections.
+	Close() error
+}
+
 // ErrNoUser means that there is no user of that id.
 var ErrNoUser = errors.New("there is no such user")
 
-// ErrNotWritable means that a session cannot be written into the table as it is; the
+// ErrNoUsers means that a session in secondary storage has to hold its user, and that
+// nothing says where users are.
+var ErrNoUsers = errors.New("a session in secondary storage holds its user, whom the issuer reads from its database: set store.driver with store.dsn or store.dsn_file (Postgres) or store.path (SQLite)")
+
+// ErrNotWritable means that a session cannot be written into the store as it is; the
 // error's text says why.
-var ErrNotWritable = errors.New("the session table cannot be written")
+var ErrNotWritable = errors.New("the session cannot be written")

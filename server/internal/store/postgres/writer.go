@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/server/internal/store/schema"
@@ -18,56 +17,37 @@ import (
 // writerConns is few: sessions are made by people and tests, not by every request.
 const writerConns = 2
 
-// Writer writes sessions. It implements [store.Writer].
+// Writer writes sessions. It implements [store.Writer] and [store.Rows].
 type Writer struct {
-	pool                           *pgxpool.Pool
-	server                         server
-	zone                           *time.Location
+	*Rows
 	local                          bool // createdAt has no zone
 	create, extend, sessions, find string
 }
 
-var _ store.Writer = (*Writer)(nil)
+var (
+	_ store.Writer = (*Writer)(nil)
+	_ store.Rows   = (*Writer)(nil)
+)
 
 // OpenWriter connects and finds the tables. The caller must Close it.
 func OpenWriter(ctx context.Context, c Config) (*Writer, error) {
-	pc, err := parseConfig(c)
+	r, err := openRows(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	pc.MaxConns, pc.MinConns, pc.MinIdleConns = writerConns, 0, 0
-	w := &Writer{server: serverOf(pc.ConnConfig), zone: c.Zone}
-	if w.zone == nil {
-		w.zone = time.UTC
-	}
-	if w.pool, err = pgxpool.NewWithConfig(context.WithoutCancel(ctx), pc); err != nil {
-		return nil, w.server.unavailable(err)
-	}
-	opening, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
-	if err := w.prepare(opening, c.Schema); err != nil {
-		w.pool.Close()
+	w := &Writer{Rows: r}
+	err = r.discover(ctx, func(found *catalog) error {
+		m, err := schema.Discover(found.Catalog, c.Schema)
+		if err == nil {
+			w.write(found, m)
+		}
+		return err
+	})
+	if err != nil {
+		r.pool.Close()
 		return nil, err
 	}
 	return w, nil
-}
-
-func (w *Writer) prepare(ctx context.Context, override store.Schema) error {
-	conn, err := w.pool.Acquire(ctx)
-	if err != nil {
-		return w.failed(ctx, err)
-	}
-	defer conn.Release()
-	c, err := readCatalog(ctx, conn.Conn())
-	if err != nil {
-		return w.failed(ctx, err)
-	}
-	m, err := schema.Discover(c.Catalog, override)
-	if err != nil {
-		return fmt.Errorf("database %s: %w", w.server, err)
-	}
-	w.write(c, m)
-	return nil
 }
 
 // write makes the statements.
@@ -122,6 +102,7 @@ func (w *Writer) write(c *catalog, m *schema.Mapping) {
 WHERE %[5]s AND ($2::timestamptz IS NULL OR (%[3]s, s.%[2]s::text COLLATE "C") < (%[6]s, $3::text COLLATE "C"))
 ORDER BY %[3]s DESC, s.%[2]s::text COLLATE "C" DESC LIMIT $4`,
 		column("token"), column("id"), created, table.SQL(), is("userId", 1), instant("createdAt", 2))
+	w.user, w.session = newRowStatement(c, m.User, m.User.UserRow(), "id"), newRowStatement(c, m.Session, m.SessionRow(), "token")
 	w.find = fmt.Sprintf(`SELECT s.%s::text FROM %s AS s WHERE %s AND %s`, column("token"), table.SQL(), is("userId", 1), is("id", 2))
 }
 
@@ -202,17 +183,4 @@ func (w *Writer) Token(ctx context.Context, user, session string) (token string,
 		return "", false, w.failed(ctx, err)
 	}
 	return token, true, nil
-}
-
-// Close implements [store.Writer].
-func (w *Writer) Close() error {
-	w.pool.Close()
-	return nil
-}
-
-func (w *Writer) failed(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("write a session: %w", ctx.Err())
-	}
-	return w.server.unavailable(err)
 }

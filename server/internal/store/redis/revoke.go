@@ -14,9 +14,6 @@ import (
 	"github.com/sessiond/sessiond/server/internal/store"
 )
 
-// maxRetries bounds how often a list that the issuer changes meanwhile is read anew.
-const maxRetries = 10
-
 var errBusy = errors.New("the user's list of sessions changed under every attempt: repeat the call")
 
 // Revoke implements [feed.Source]. It deletes what the issuer would delete: the keys
@@ -34,7 +31,7 @@ func (f *Feed) End(ctx context.Context, target feed.Target) (feed.Revoked, error
 }
 
 func (f *Feed) end(ctx context.Context, target feed.Target, tell bool) (feed.Revoked, error) {
-	for range maxRetries {
+	for range maxTries {
 		revoked, done, err := f.revoke(ctx, target, tell)
 		if err != nil || done {
 			return revoked, err
@@ -149,7 +146,7 @@ func (f *Feed) find(ctx context.Context, target feed.Target) (ending, error) {
 		switch {
 		case target.Session != "" && id == target.Session:
 			named, e.key, e.hasKey = []string{t}, feed.KeyOf(t), true
-		case target.Except != "" && id != target.Except:
+		case target.Except != "" && id != target.Except && t != target.ExceptToken:
 			named = append(named, t)
 		}
 	}

@@ -92,4 +92,31 @@ end
 local rev = redis.call('HINCRBY', KEYS[1], 'rev', 1)
 if ARGV[1] ~= '' then redis.call('ZADD', KEYS[2], rev, rev .. ' ' .. ARGV[1]) end
 return {life, tostring(rev), tostring(ended)}`
+
+	// The scripts of the Writer: KEYS[1] the user's list of sessions, KEYS[2] the
+	// session. ARGV: the list as it was read and as it is to be, its seconds; the
+	// session's value and its seconds; its value as it was read. They return 0, and
+	// change nothing, where something is not as it was read.
+	createScript = `
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end` + listScript + `
+redis.call('SET', KEYS[2], ARGV[4], 'EX', ARGV[5])
+return 1`
+
+	// extendScript leaves the list alone where it is to be what it was.
+	extendScript = `
+if redis.call('GET', KEYS[2]) ~= ARGV[6] then return 0 end
+if ARGV[1] ~= ARGV[2] then
+  if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end` + listScript + `
+end
+redis.call('SET', KEYS[2], ARGV[4], 'EX', ARGV[5])
+return 1`
+
+	// relistScript does nothing for a session that is gone or was changed since.
+	relistScript = `
+if redis.call('GET', KEYS[2]) ~= ARGV[4] then return 1 end
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end` + listScript + `
+return 1`
+
+	listScript = `
+if ARGV[2] == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end`
 )

@@ -58,8 +58,22 @@ func (d *discovery) problem(format string, args ...any) {
 	d.problems = append(d.problems, fmt.Sprintf(format, args...))
 }
 
+// DiscoverUser finds the user table alone, where there are no rows of sessions.
+func DiscoverUser(catalog Catalog, override store.Schema) (MappedTable, error) {
+	d := &discovery{catalog: catalog}
+	user, ok := d.find(userRole, override.User, func(t Table) bool { return t.Visible })
+	if !ok {
+		return MappedTable{}, &Error{Problems: d.problems}
+	}
+	return mapped(user), nil
+}
+
 func mapped(m match) MappedTable {
-	return MappedTable{Schema: m.table.Schema, Name: m.table.Name, Fields: m.fields, Attributes: m.attrs}
+	t := MappedTable{Schema: m.table.Schema, Name: m.table.Name, Fields: m.fields, Attributes: m.attrs}
+	for _, c := range m.table.Columns {
+		t.order = append(t.order, c.Name)
+	}
+	return t
 }
 
 // find returns the table of r. Where it returns false it has noted a problem.

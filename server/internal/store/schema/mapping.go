@@ -26,6 +26,8 @@ type MappedTable struct {
 	Attributes []Attribute
 	// TokenIndex is the index on the session's token; empty for users.
 	TokenIndex string
+
+	order []string // all columns, as the table has them
 }
 
 // Attribute is a column that is returned under a name.

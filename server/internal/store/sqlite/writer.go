@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -13,35 +12,28 @@ import (
 	"github.com/sessiond/sessiond/server/internal/store/schema"
 )
 
-// Writer writes sessions. It implements [store.Writer].
+// Writer writes sessions. It implements [store.Writer] and [store.Rows].
 type Writer struct {
-	db      *sql.DB
-	path    string
+	*Rows
 	mapping *schema.Mapping
 }
 
-var _ store.Writer = (*Writer)(nil)
+var (
+	_ store.Writer = (*Writer)(nil)
+	_ store.Rows   = (*Writer)(nil)
+)
 
 // OpenWriter opens the file and finds the tables. The caller must Close it.
 func OpenWriter(ctx context.Context, c Config) (*Writer, error) {
-	path, err := filepath.Abs(c.Path)
+	r, catalog, err := openRows(ctx, c)
 	if err != nil {
-		return nil, fmt.Errorf("path of the session store: %w", err)
+		return nil, err
 	}
-	opening, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
-	w := &Writer{path: path}
-	if w.db, err = sql.Open("sqlite", dsn(path, "rw")+"&_pragma=foreign_keys(1)"); err != nil {
-		return nil, unavailable(path, err)
-	}
-	w.db.SetMaxOpenConns(1)
-	catalog, err := readCatalog(opening, w.db)
-	if err != nil {
-		return nil, errors.Join(unavailable(path, err), w.db.Close())
-	}
+	w := &Writer{Rows: r}
 	if w.mapping, err = schema.Discover(catalog, c.Schema); err != nil {
-		return nil, errors.Join(fmt.Errorf("database %s: %w", path, err), w.db.Close())
+		return nil, errors.Join(fmt.Errorf("database %s: %w", r.path, err), r.db.Close())
 	}
+	r.user, r.session = newRowStatement(w.mapping.User, w.mapping.User.UserRow(), "id"), newRowStatement(w.mapping.Session, w.mapping.SessionRow(), "token")
 	return w, nil
 }
 
@@ -206,14 +198,4 @@ func (w *Writer) Token(ctx context.Context, user, session string) (token string,
 		return "", false, w.failed(ctx, err)
 	}
 	return token, true, nil
-}
-
-// Close implements [store.Writer].
-func (w *Writer) Close() error { return w.db.Close() }
-
-func (w *Writer) failed(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("write %s: %w", w.path, ctx.Err())
-	}
-	return unavailable(w.path, err)
 }
