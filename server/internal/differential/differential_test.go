@@ -258,8 +258,8 @@ func (r *run) report(h header, says string) {
 	h = r.symbols.minimise(h, func(h header) bool { return r.disagreement(h, r.issuer.ask(r.t, h)[0]) == says })
 	e, _ := r.ours.Explain(r.t.Context(), time.Now(), r.describe, credential(h))
 	name := strings.ReplaceAll("^"+strings.ReplaceAll(r.t.Name(), "/", "$/^")+"$", " ", "_")
-	r.t.Fatalf("after %d headers: %s\n%s\n%+v\nagain: %s=%s go test -count=1 -v -run '%s' ./server/internal/differential\nthe whole run: %s=%d",
-		r.asked, says, r.symbols.text(h), e.Steps, envHeader, r.symbols.text(h), name, envSeed, r.seed)
+	r.t.Fatalf("after %d headers of %s: %s\n%s\n%+v\nagain: %s=%s go test -count=1 -v -run '%s' ./server/internal/differential\nthe whole run: %s=%d",
+		r.asked, r.name, says, r.symbols.text(h), e.Steps, envHeader, r.symbols.text(h), name, envSeed, r.seed)
 }
 
 // table is what came of all runs.

@@ -14,14 +14,14 @@ import (
 type generator struct {
 	*rand.Rand
 	*issuer
-	cached bool
+	cached, bearer bool
 	// like are the browsers by what was said of their plain cookies.
 	like  map[string][]made
 	likes []string // its keys, in the order of their coming
 }
 
 func newGenerator(seed uint64, i *issuer, c configuration) *generator {
-	return &generator{Rand: rand.New(rand.NewPCG(seed, uint64(len(c.name)))), issuer: i, cached: c.cached(), like: map[string][]made{}}
+	return &generator{Rand: rand.New(rand.NewPCG(seed, uint64(len(c.name)))), issuer: i, cached: c.cached(), bearer: c.bearer != "", like: map[string][]made{}}
 }
 
 func pick[T any](g *generator, of ...T) T { return of[g.IntN(len(of))] }
@@ -78,10 +78,10 @@ func (g *generator) some() made {
 func (g *generator) next() header {
 	var h header
 	which := g.IntN(24) // none, a bearer alone, both, a cookie alone
-	if which >= 6 {
+	if which > 9 || which > 0 && !g.bearer {
 		h.cookie = ptr(g.cookie())
 	}
-	if which >= 1 && which < 12 {
+	if which > 0 && which < 15 {
 		h.authorization = ptr(g.authorization())
 	}
 	return h
@@ -196,7 +196,7 @@ func (g *generator) value() string {
 	token, signature, _ := strings.Cut(g.some().Token, ".")
 	switch g.IntN(16) {
 	case 0, 1:
-		signature = sign(pick(g, other, other, retired), token)
+		signature = sign(pick(g, other, retired), token)
 	case 2:
 		token = pick(g, "0123456789abcdefghijABCDEFGHIJKL", token[:31], token+"x", strings.ToLower(token), "", token+".x", "true")
 		if g.IntN(2) == 0 {
@@ -243,7 +243,7 @@ func everyByte(text string) string {
 func (g *generator) authorization() string {
 	s := g.some()
 	token, _, _ := strings.Cut(s.Token, ".")
-	value := pick(g, s.Bearer, s.Bearer, s.Token, encode(s.Token), token, token, token+"."+sign(other, token), token+"x", strings.TrimRight(s.Token, "="), g.value(), "eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "")
+	value := pick(g, s.Bearer, s.Bearer, s.Token, encode(s.Token), token, token, token, token+"."+sign(other, token), token+"x", strings.TrimRight(s.Token, "="), g.value(), "eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "")
 	text := pick(g, "Bearer ", "Bearer ", "Bearer ", "Bearer ", "Bearer ", "bearer ", "BEARER ", "Bearer  ", "Bearer\t", "Basic ", "", "Bearer Bearer ", "Token ") + value
 	if g.IntN(8) == 0 {
 		text = g.bytes(text)

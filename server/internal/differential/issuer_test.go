@@ -100,6 +100,7 @@ func startIssuers(t *testing.T, version string, cs []configuration) []*issuer {
 			t.Logf("the issuer printed:\n%s", errs.Bytes()[:min(errs.Len(), 4096)])
 		}
 	})
+	begun := time.Now()
 	lines := bufio.NewReaderSize(out, 1<<20)
 	for {
 		line, err := lines.ReadString('\n')
@@ -107,6 +108,7 @@ func startIssuers(t *testing.T, version string, cs []configuration) []*issuer {
 			t.Fatalf("the issuer is not ready: %v", err)
 		}
 		if text, ok := strings.CutPrefix(line, "issuer: ready "); ok {
+			t.Logf("ready after %v", time.Since(begun))
 			var told struct {
 				Batch   int
 				Issuers []json.RawMessage

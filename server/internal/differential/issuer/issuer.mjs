@@ -54,10 +54,12 @@ const start = async (config) => {
   const sql = inRows ? (text, ...values) => database.query(text, values) : () => ({ rows: [] }); // else there is no table
   await sql(`ALTER TABLE session DROP CONSTRAINT IF EXISTS "session_userId_fkey"`); // so that a user's row can go alone
   const auth = betterAuth(options);
+  // The same before its secrets were rotated.
+  const before = options.secrets && betterAuth({ ...options, secrets: options.secrets.slice(1) });
   const names = (await auth.$context).authCookies;
   const base = options.baseURL;
-  const post = (path, body, cookies) =>
-    auth.handler(new Request(`${base}/api/auth/${path}`, {
+  const post = (path, body, cookies, by = auth) =>
+    by.handler(new Request(`${base}/api/auth/${path}`, {
       method: "POST",
       headers: { "content-type": "application/json", origin: base, cookie: cookies.join("; ") },
       body: JSON.stringify(body),
@@ -65,9 +67,9 @@ const start = async (config) => {
 
   // Each browser: what became of its session, the cookies that it holds, and the bearer token.
   const made = [];
-  const browser = async (kind, { name = "Ann", cookies = [], rememberMe = true } = {}) => {
+  const browser = async (kind, { name = "Ann", cookies = [], rememberMe = true, by = auth } = {}) => {
     const credentials = { email: `user${made.length}@example.com`, password: "correct horse battery", name, rememberMe };
-    const response = await post("sign-up/email", credentials, cookies);
+    const response = await post("sign-up/email", credentials, cookies, by);
     const pairs = response.headers.getSetCookie().map((line) => line.split(";")[0]).filter((pair) => !pair.endsWith("="));
     const token = decodeURIComponent(pairs.find((pair) => pair.startsWith(names.sessionToken.name + "="))?.slice(names.sessionToken.name.length + 1) ?? "");
     if (!token) throw new Error(`sign-up answered ${response.status} ${await response.text()}`);
@@ -102,6 +104,7 @@ const start = async (config) => {
     await browser("old big cache", { name: big });
     mock.timers.reset();
   }
+  if (before) await browser("before the rotation", { by: before });
   const out = await browser("signed out");
   await post("sign-out", {}, out.cookies);
   for (let n = 0; n < 2; n++) {
