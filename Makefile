@@ -17,6 +17,7 @@ RACE ?= $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 VECTORS ?= server/internal/vectors/testdata/better-auth
 FUZZTIME ?= 30s
 MUTANTS ?=
+BUGS ?=
 COUNT ?= 8
 BASELINE := proto/baseline.binpb
 GENERATED := gen examples/workers/workersv1 docs/config.md
@@ -82,11 +83,15 @@ mutants-ci: prepare ## Three of the mutants; the patches of all have to apply
 vectors: prepare ## Compare our verdicts with Better Auth's own (VECTORS=folder)
 	SESSIOND_VECTORS="$(abspath $(VECTORS))" go test -count=1 -run '^TestVectors$$' -v ./server/internal/vectors
 
-HEADERS ?= 17000
+HEADERS ?= 4600
 
 .PHONY: differential
-differential: prepare ## Compare verdicts with two versions of real Better Auth over three storages (HEADERS=17000 each)
+differential: prepare ## Compare verdicts with real Better Auth: two versions, 23 configurations (HEADERS=4600 each)
 	SESSIOND_TEST_DIFFERENTIAL=$(HEADERS) go test -count=1 -timeout=60m -v ./server/internal/differential
+
+.PHONY: differential-bugs
+differential-bugs: prepare ## Put bugs into the reader and the stores, one at a time, and see each found (BUGS=names)
+	cd server/history && SESSIOND_TEST_DIFFERENTIAL=$(HEADERS) go run ./mutants -dir=../internal/differential/bugs $(BUGS)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target in turn (FUZZTIME=30s each)

@@ -58,6 +58,8 @@ type Records interface {
 	// read. The error wraps store.ErrUnavailable, or says what is wrong with the
 	// revision.
 	NeedsRead(revision feed.Revision) (bool, error)
+	// Findings reads what the places that make up the store hold, nil where it is one.
+	Findings(ctx context.Context, token string) []store.Finding
 }
 
 // Intake says what the authority reads, for those who send it.

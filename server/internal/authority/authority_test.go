@@ -260,7 +260,8 @@ func (r *remembering) GetBatch(_ context.Context, qs []cache.Question, out []cac
 	return nil
 }
 
-func (r *remembering) NeedsRead(feed.Revision) (bool, error) { return false, errors.New("none") }
+func (r *remembering) Findings(context.Context, string) []store.Finding { return nil }
+func (r *remembering) NeedsRead(feed.Revision) (bool, error)            { return false, errors.New("none") }
 
 // TestTimesInMemoryRefuseNobody is A8: the issuer extends a session without an
 // event, so a time in a remembered record neither refuses nor asks for a refresh.

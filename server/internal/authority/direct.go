@@ -39,4 +39,8 @@ func (d direct) GetBatch(ctx context.Context, qs []cache.Question, out []cache.A
 	return nil
 }
 
+func (d direct) Findings(ctx context.Context, token string) []store.Finding {
+	return d.store.Findings(ctx, token)
+}
+
 func (d direct) NeedsRead(feed.Revision) (bool, error) { return false, errNoRevisions }

@@ -61,19 +61,26 @@ const maxExplainedCookies = 64
 // is that of the store, where it could not be asked; the Explanation then holds
 // the steps up to there. d describes the store.
 func (a *Authority) Explain(ctx context.Context, now time.Time, d store.Description, c Credential) (Explanation, error) {
-	return a.explain(now, d, c, func(q cache.Question) (cache.Answer, error) { return a.records.Get(ctx, q) })
+	return a.explain(now, d, c, func(q cache.Question) (cache.Answer, []store.Finding, error) {
+		known, err := a.records.Get(ctx, q)
+		if err != nil {
+			return known, nil, err
+		}
+		return known, a.records.Findings(ctx, q.Token), nil
+	})
 }
 
 // Trace says how an answer that Validate gave was decided, without asking the store.
 func (a *Authority) Trace(now time.Time, d store.Description, c Credential, answer *Answer) Explanation {
-	e, _ := a.explain(now, d, c, func(q cache.Question) (cache.Answer, error) {
-		return cache.Answer{Record: answer.Record, AsOf: q.Arrived}, nil
+	e, _ := a.explain(now, d, c, func(q cache.Question) (cache.Answer, []store.Finding, error) {
+		return cache.Answer{Record: answer.Record, AsOf: q.Arrived}, nil, nil
 	})
 	return e
 }
 
-// explain takes the record of a verified token from get.
-func (a *Authority) explain(now time.Time, d store.Description, c Credential, get func(cache.Question) (cache.Answer, error)) (Explanation, error) {
+// explain takes the record of a verified token from get, and what the places hold that
+// make up the store, if they are several.
+func (a *Authority) explain(now time.Time, d store.Description, c Credential, get func(cache.Question) (cache.Answer, []store.Finding, error)) (Explanation, error) {
 	e := Explanation{Verdict: VerdictRefused}
 	cookies := sessioncookie.Inspect(c.Cookie, maxExplainedCookies)
 	e.step("intake", true, "%s", a.describeIntake(c, cookies))
@@ -102,7 +109,7 @@ func (a *Authority) explain(now time.Time, d store.Description, c Credential, ge
 	}
 
 	q := a.question(Call{Now: now, Arrived: clock.Now()}, reading.Token)
-	known, err := get(q)
+	known, findings, err := get(q)
 	if err != nil {
 		e.Verdict = VerdictUndecided
 		e.step("lookup", false, "%v", err)
@@ -110,6 +117,7 @@ func (a *Authority) explain(now time.Time, d store.Description, c Credential, ge
 		return e, err
 	}
 	e.step("lookup", known.Record.Found, "%s", describeRecord(d, known.Record, now))
+	between := e.compare(findings, now)
 
 	answer := a.answer(c, reading, q, known, now)
 	v := answer.Verdict
@@ -120,7 +128,7 @@ func (a *Authority) explain(now time.Time, d store.Description, c Credential, ge
 	}
 	e.Reason = v.Reason.String()
 	e.step("decide", false, "%s", v.Reason)
-	e.Advice = adviseDecision(v.Reason, d, known.Record)
+	e.Advice = append(between, adviseDecision(v.Reason, d, known.Record)...)
 	return e, nil
 }
 

@@ -49,7 +49,8 @@ func (a *asked) GetBatch(ctx context.Context, qs []cache.Question, out []cache.A
 	return nil
 }
 
-func (a *asked) NeedsRead(feed.Revision) (bool, error) { return false, errNoRevisions }
+func (a *asked) Findings(context.Context, string) []store.Finding { return nil }
+func (a *asked) NeedsRead(feed.Revision) (bool, error)            { return false, errNoRevisions }
 
 // TestHashedTokens: the store is asked by the hash, events are compared by it, and the
 // hash itself is no credential.

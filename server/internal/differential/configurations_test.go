@@ -72,7 +72,7 @@ func (c configuration) cached() bool { return strings.Contains(c.options, "cooki
 
 // outcomes are those that have to occur often.
 func (c configuration) outcomes(version string) []string {
-	want := []string{"good by cookie", "NO_CREDENTIAL", "MALFORMED", "BAD_SIGNATURE", "NOT_FOUND", "EXPIRED"}
+	want := []string{"good by cookie", "NO_CREDENTIAL", "MALFORMED", "BAD_SIGNATURE", "NOT_FOUND", "EXPIRED", "USER_NOT_FOUND"}
 	if c.bearer != "" {
 		want = append(want, "good by bearer")
 		if c.flags["issuer.bearer_require_signature"] == "" {
@@ -80,10 +80,6 @@ func (c configuration) outcomes(version string) []string {
 		} else {
 			want = append(want, "UNSIGNED_NOT_ALLOWED")
 		}
-	}
-	preserved := c.flags["secondary.preserve_in_database"] != "" && version == "1.7"
-	if c.rows && !preserved {
-		want = append(want, "USER_NOT_FOUND")
 	}
 	if c.redis {
 		want = append(want, "STORED_VALUE_UNREADABLE")

@@ -24,6 +24,9 @@ func newGenerator(seed uint64, i *issuer, c configuration) *generator {
 	return &generator{Rand: rand.New(rand.NewPCG(seed, uint64(len(c.name)))), issuer: i, cached: c.cached(), bearer: c.bearer != "", like: map[string][]made{}}
 }
 
+// unknown is a token of nobody.
+const unknown = "0123456789abcdefghijABCDEFGHIJKL"
+
 func pick[T any](g *generator, of ...T) T { return of[g.IntN(len(of))] }
 
 // plain are the headers that begin every run: each browser's own, as they are, and one
@@ -38,7 +41,7 @@ func (g *generator) plain() []header {
 		all = append(all, header{authorization: ptr("Bearer " + m.Bearer)}, header{authorization: ptr("Bearer " + token)})
 	}
 	token, signature, _ := strings.Cut(g.Made[0].Token, ".")
-	for _, value := range []string{token, token + "." + sign(other, token), token + "." + sign(retired, token), token + "." + signature[1:]} {
+	for _, value := range []string{token, token + "." + sign(other, token), token + "." + signature[1:], unknown + "." + sign(secret, unknown)} {
 		all = append(all, header{cookie: ptr(g.Token + "=" + encode(value))})
 	}
 	all = append(all, header{})
@@ -198,7 +201,7 @@ func (g *generator) value() string {
 	case 0, 1:
 		signature = sign(pick(g, other, retired), token)
 	case 2:
-		token = pick(g, "0123456789abcdefghijABCDEFGHIJKL", token[:31], token+"x", strings.ToLower(token), "", token+".x", "true")
+		token = pick(g, unknown, token[:31], token+"x", strings.ToLower(token), "", token+".x", "true")
 		if g.IntN(2) == 0 {
 			signature = sign(secret, token)
 		}

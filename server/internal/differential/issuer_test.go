@@ -39,9 +39,9 @@ type made struct {
 
 // verdict is what the issuer said.
 type verdict struct {
-	status        int // of an answer that is no verdict
-	good          bool
-	session, user string
+	status              int // of an answer that is no verdict
+	good                bool
+	session, user, name string
 }
 
 func (v verdict) String() string {
@@ -226,7 +226,7 @@ func parseVerdict(t *testing.T, line []byte) verdict {
 		if ids == nil {
 			return verdict{}
 		}
-		return verdict{good: true, session: ids[0], user: ids[1]}
+		return verdict{good: true, session: ids[0], user: ids[1], name: ids[2]}
 	}
 	status, err := strconv.Atoi(string(line))
 	if err != nil {
@@ -275,12 +275,12 @@ func (i *issuer) send(t *testing.T, h header) verdict {
 	if resp.StatusCode != http.StatusOK {
 		return verdict{status: resp.StatusCode}
 	}
-	var answer *struct{ Session, User struct{ ID string } }
+	var answer *struct{ Session, User struct{ ID, Name string } }
 	if err := json.Unmarshal(text, &answer); err != nil {
 		t.Fatal(err)
 	}
 	if answer == nil {
 		return verdict{}
 	}
-	return verdict{good: true, session: answer.Session.ID, user: answer.User.ID}
+	return verdict{good: true, session: answer.Session.ID, user: answer.User.ID, name: answer.User.Name}
 }

@@ -177,6 +177,8 @@ func (n noRecords) GetBatch(context.Context, []cache.Question, []cache.Answer) e
 	return fmt.Errorf("%w: %w", store.ErrUnavailable, n.err)
 }
 
+func (n noRecords) Findings(context.Context, string) []store.Finding { return nil }
+
 func (n noRecords) NeedsRead(feed.Revision) (bool, error) { return false, store.ErrUnavailable }
 
 // given reports whether there is a credential to look at.

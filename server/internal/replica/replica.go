@@ -121,6 +121,13 @@ func (r *Replica) GetBatch(ctx context.Context, qs []cache.Question, out []cache
 	return r.cache.GetBatch(ctx, qs, out)
 }
 
+// Findings reads what the places that make up the store hold for a token.
+func (r *Replica) Findings(ctx context.Context, token string) []store.Finding {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.ReadTimeout)
+	defer cancel()
+	return r.cfg.Store.Findings(ctx, token)
+}
+
 // state is what the cache may do now.
 func (r *Replica) state() cache.State {
 	if r.cfg.Source == nil {

@@ -23,6 +23,11 @@ type Store interface {
 	// answers, the error is an [*EraError] and that connection is given up.
 	Lookup(ctx context.Context, era Era, tokens []string) ([]Record, error)
 
+	// Findings reads what each of the places holds for a token that make up the store,
+	// in the order in which the issuer asks them. Explain alone asks. Nil: it is one
+	// place, and Lookup says it all.
+	Findings(ctx context.Context, token string) []Finding
+
 	// Ready reports whether a Lookup would work now: nil, or an error that says
 	// what is wrong and what to do about it.
 	Ready(ctx context.Context) error
@@ -72,6 +77,14 @@ type Record struct {
 	Session Session
 	// User is the row of the user table, nil where there is none.
 	User *User
+}
+
+// Finding is what one place holds for a token.
+type Finding struct {
+	Where  Description
+	Record Record
+	// Err says that the place could not be asked; Record is then meaningless.
+	Err error
 }
 
 // Session is a row of the issuer's session table, without its token. Instants

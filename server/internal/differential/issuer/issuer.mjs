@@ -7,7 +7,7 @@
 // Each makes users and sessions, does to their stores what a deployment's life does, and then holds them
 // still. One line of JSON says the ports and what was made. On "batch", POSTs to /N of lines
 // [cookie, authorization] (base64 of the header's bytes, or null) are answered with lines
-// [sessionId, userId], null for a refusal, or an HTTP status for anything else; on "http", as any
+// [sessionId, userId, name], null for a refusal, or an HTTP status for anything else; on "http", as any
 // Better Auth does.
 import { mock } from "node:test";
 import { createServer } from "node:http";
@@ -161,7 +161,7 @@ const start = async (config) => {
     const response = await auth.handler(new Request(`${base}/api/auth/get-session?disableCookieCache=true&disableRefresh=true`, { headers })).catch(() => ({ status: 500 }));
     if (response.status !== 200) return response.status;
     const body = await response.json();
-    return body && [body.session.id ?? "", body.user.id];
+    return body && [body.session.id ?? "", body.user.id, body.user.name];
   };
   const http = createServer({ maxHeaderSize: 1 << 16 }, toNodeHandler(auth));
   return {

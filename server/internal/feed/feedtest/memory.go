@@ -213,8 +213,9 @@ func (s memoryStore) Lookup(ctx context.Context, era store.Era, tokens []string)
 func (s memoryStore) Ready(ctx context.Context) error {
 	return s.m.statement(ctx, func() error { return nil })
 }
-func (s memoryStore) Describe() store.Description { return store.Description{Driver: "memory"} }
-func (s memoryStore) Close() error                { return nil }
+func (s memoryStore) Findings(context.Context, string) []store.Finding { return nil }
+func (s memoryStore) Describe() store.Description                      { return store.Description{Driver: "memory"} }
+func (s memoryStore) Close() error                                     { return nil }
 
 // Source returns a replica's feed.
 func (m *Memory) Source() feed.Source { return &memorySource{m: m} }

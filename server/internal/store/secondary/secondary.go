@@ -140,6 +140,20 @@ func kept(row store.Record) store.Record {
 	return store.Record{}
 }
 
+// Findings implements [store.Store].
+func (s *Store) Findings(ctx context.Context, token string) []store.Finding {
+	var out []store.Finding
+	for _, place := range []store.Store{s.cfg.First, s.cfg.Rows} {
+		f := store.Finding{Where: place.Describe()}
+		records, err := place.Lookup(ctx, "", []string{token})
+		if f.Err = err; err == nil {
+			f.Record = records[0]
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
 // Ready implements [store.Store].
 func (s *Store) Ready(ctx context.Context) error {
 	return errors.Join(s.cfg.First.Ready(ctx), s.cfg.Rows.Ready(ctx))

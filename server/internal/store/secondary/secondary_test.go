@@ -34,9 +34,10 @@ func (h *held) Lookup(_ context.Context, era store.Era, tokens []string) ([]stor
 	}
 	return records, nil
 }
-func (h *held) Ready(context.Context) error { return h.err }
-func (h *held) Describe() store.Description { return store.Description{Driver: "held"} }
-func (h *held) Close() error                { return nil }
+func (h *held) Findings(context.Context, string) []store.Finding { return nil }
+func (h *held) Ready(context.Context) error                      { return h.err }
+func (h *held) Describe() store.Description                      { return store.Description{Driver: "held"} }
+func (h *held) Close() error                                     { return nil }
 
 var now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
@@ -130,7 +131,13 @@ func TestHalf(t *testing.T) {
 	if _, err := s.Lookup(t.Context(), "a/b", []string{"t"}); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("keys away, and a row would be good: %v", err)
 	}
+	if f := s.Findings(t.Context(), "t"); len(f) != 2 || !errors.Is(f[0].Err, store.ErrUnavailable) || f[0].Where.Driver != "held" {
+		t.Errorf("findings with both away: %+v", f)
+	}
 	first.err, rows.err = nil, nil
+	if f := s.Findings(t.Context(), "t"); f[0].Record.Found || !f[1].Record.Found {
+		t.Errorf("findings of a row without a key: %+v", f)
+	}
 	var other *store.EraError
 	for _, era := range []store.Era{"x/b", "a/x"} {
 		if _, err := s.Lookup(t.Context(), era, []string{"t"}); !errors.As(err, &other) {

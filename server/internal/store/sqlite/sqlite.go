@@ -257,6 +257,9 @@ func (s *Store) Ready(ctx context.Context) error {
 	})
 }
 
+// Findings implements [store.Store].
+func (s *Store) Findings(context.Context, string) []store.Finding { return nil }
+
 // Describe implements [store.Store].
 func (s *Store) Describe() store.Description { return s.description }
 
