@@ -23,6 +23,7 @@ const { admin, bearer, multiSession } = await from("/plugins");
 
 const prefix = "better-auth:";
 const hour = 3600_000;
+const idle = hour; // connections stay open from one batch to the next, however long that takes
 const past = "2020-01-01T00:00:00.000Z";
 const future = "2099-01-01T00:00:00.000Z";
 const big = "a name that needs several cookies ".repeat(200);
@@ -163,7 +164,7 @@ const start = async (config) => {
     const body = await response.json();
     return body && [body.session.id ?? "", body.user.id, body.user.name];
   };
-  const http = createServer({ maxHeaderSize: 1 << 16 }, toNodeHandler(auth));
+  const http = createServer({ maxHeaderSize: 1 << 16, keepAliveTimeout: idle }, toNodeHandler(auth));
   return {
     ask, http,
     told: { token: names.sessionToken.name, data: names.sessionData.name, http: await listen(http), made },
@@ -181,7 +182,7 @@ const refused = (bytes) => bytes !== null && /[\x00-\x08\x0a-\x1f\x7f]/.test(Buf
 
 const issuers = []; // one after the other: the mocked clock is everybody's
 for (const config of JSON.parse(ISSUERS)) issuers.push(await start(config));
-const batch = createServer(async (request, response) => {
+const batch = createServer({ keepAliveTimeout: idle }, async (request, response) => {
   const { ask } = issuers[Number(request.url.slice(1))];
   const chunks = [];
   for await (const chunk of request) chunks.push(chunk);
