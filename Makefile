@@ -77,6 +77,7 @@ CI_MUTANTS := proof-from-receipt-enumerated broken-stream-forgotten refused-from
 .PHONY: mutants-ci
 mutants-ci: prepare ## Three of the mutants; the patches of all have to apply
 	cd server/history && go run ./mutants -list > /dev/null
+	cd server/history && go run ./mutants -list -dir=../internal/differential/bugs > /dev/null
 	cd server/history && go run ./mutants $(CI_MUTANTS)
 
 .PHONY: vectors

@@ -9,8 +9,9 @@ import (
 )
 
 // compare adds what each of the places of a store said of the session and in what they
-// disagree. The advice is for a session that was refused.
-func (e *Explanation) compare(findings []store.Finding, now time.Time) []Advice {
+// disagree. The advice is for a session that is refused though the issuer's first place
+// has a good one.
+func (e *Explanation) compare(findings []store.Finding, now time.Time, p Policy) []Advice {
 	for i := range findings {
 		f := &findings[i]
 		if f.Err != nil {
@@ -29,6 +30,9 @@ func (e *Explanation) compare(findings []store.Finding, now time.Time) []Advice 
 	}
 	text := fmt.Sprintf("%s and %s disagree: %s", first.Where.Driver, second.Where.Driver, strings.Join(differences, "; "))
 	e.step("lookup", false, "%s", text)
+	if !Decide(&first.Record, now, p).Good() {
+		return nil
+	}
 	return []Advice{{Cause: text, Setting: "policy.disagreement"}}
 }
 

@@ -117,7 +117,7 @@ func (a *Authority) explain(now time.Time, d store.Description, c Credential, ge
 		return e, err
 	}
 	e.step("lookup", known.Record.Found, "%s", describeRecord(d, known.Record, now))
-	between := e.compare(findings, now)
+	advice := e.compare(findings, now, a.cfg.Policy)
 
 	answer := a.answer(c, reading, q, known, now)
 	v := answer.Verdict
@@ -128,7 +128,7 @@ func (a *Authority) explain(now time.Time, d store.Description, c Credential, ge
 	}
 	e.Reason = v.Reason.String()
 	e.step("decide", false, "%s", v.Reason)
-	e.Advice = append(between, adviseDecision(v.Reason, d, known.Record)...)
+	e.Advice = append(advice, adviseDecision(v.Reason, d, known.Record)...)
 	return e, nil
 }
 
