@@ -207,8 +207,10 @@ func (g *generator) value() string {
 		}
 	case 3:
 		signature = pick(g, strings.ReplaceAll(strings.ReplaceAll(signature, "+", "-"), "/", "_"), strings.TrimRight(signature, "="), signature+"=", signature[:30], strings.ToLower(signature), signature[1:], "")
-	case 4: // the bits of the last character that encode nothing
-		signature = signature[:42] + pick(g, "A", "B", "Q", "g", "w", "8") + "="
+	case 4: // the two bits of the last character that encode nothing
+		const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+		last := strings.IndexByte(letters, signature[42])
+		signature = signature[:42] + string(letters[last^g.IntN(4)]) + "="
 	case 5:
 		raw, err := base64.StdEncoding.DecodeString(signature)
 		if err == nil {
