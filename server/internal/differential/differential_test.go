@@ -58,7 +58,7 @@ func TestDifferential(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			cs := of(version)
-			issuers := startIssuers(t, version, cs)
+			issuers := startIssuers(t, version, seed, cs)
 			for i, c := range cs {
 				t.Run(c.name, func(t *testing.T) {
 					r := newRun(t, version, c, issuers[i], seed)
@@ -97,7 +97,7 @@ type run struct {
 
 func newRun(t *testing.T, version string, c configuration, i *issuer, seed uint64) *run {
 	r := &run{
-		t: t, name: "Better Auth " + version + ", " + c.name, issuer: i, symbols: newSymbols(i), generator: newGenerator(seed, i, c),
+		t: t, name: "Better Auth " + version + ", " + c.name, issuer: i, symbols: newSymbols(i), generator: newGenerator(seed, i, version, c),
 		want: c.outcomes(version), seed: seed, outcomes: make(map[string]int),
 	}
 	r.ours, r.describe = open(t, i.flags, i.env)
@@ -259,8 +259,8 @@ func (r *run) report(h header, says string) {
 	h = r.symbols.minimise(h, func(h header) bool { return r.disagreement(h, r.issuer.ask(r.t, h)[0]) == says })
 	e, _ := r.ours.Explain(r.t.Context(), time.Now(), r.describe, credential(h))
 	name := strings.ReplaceAll("^"+strings.ReplaceAll(r.t.Name(), "/", "$/^")+"$", " ", "_")
-	r.t.Fatalf("after %d headers of %s: %s\n%s\n%+v\nagain: %s=%s go test -count=1 -v -run '%s' ./server/internal/differential\nthe whole run: %s=%d",
-		r.asked, r.name, says, r.symbols.text(h), e.Steps, envHeader, r.symbols.text(h), name, envSeed, r.seed)
+	r.t.Fatalf("after %d headers of %s: %s\n%s\n%+v\nagain: %s=%d %s=%s go test -count=1 -v -run '%s' ./server/internal/differential",
+		r.asked, r.name, says, r.symbols.text(h), e.Steps, envSeed, r.seed, envHeader, r.symbols.text(h), name)
 }
 
 // table is what came of all runs.

@@ -4,13 +4,14 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"hash/crc32"
 	"math/rand/v2"
 	"net/url"
 	"strings"
 )
 
 // generator makes headers out of what real browsers hold. The same seed makes the
-// same, but for the tokens.
+// same, but for what holds a time.
 type generator struct {
 	*rand.Rand
 	*issuer
@@ -20,8 +21,8 @@ type generator struct {
 	likes []string // its keys, in the order of their coming
 }
 
-func newGenerator(seed uint64, i *issuer, c configuration) *generator {
-	return &generator{Rand: rand.New(rand.NewPCG(seed, uint64(len(c.name)))), issuer: i, cached: c.cached(), bearer: c.bearer != "", like: map[string][]made{}}
+func newGenerator(seed uint64, i *issuer, version string, c configuration) *generator {
+	return &generator{Rand: rand.New(rand.NewPCG(seed, uint64(crc32.ChecksumIEEE([]byte(version+c.name))))), issuer: i, cached: c.cached(), bearer: c.bearer != "", like: map[string][]made{}}
 }
 
 // unknown is a token of nobody.

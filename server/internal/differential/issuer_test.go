@@ -69,7 +69,7 @@ type issuer struct {
 }
 
 // startIssuers runs a version in several configurations, each with its own stores.
-func startIssuers(t *testing.T, version string, cs []configuration) []*issuer {
+func startIssuers(t *testing.T, version string, seed uint64, cs []configuration) []*issuer {
 	t.Helper()
 	issuers, text := prepareStores(t, version, cs)
 	node, err := exec.LookPath("node")
@@ -80,7 +80,7 @@ func startIssuers(t *testing.T, version string, cs []configuration) []*issuer {
 		t.Fatalf("the issuers are not installed: run make prepare (%v)", err)
 	}
 	cmd := exec.CommandContext(t.Context(), node, "--disable-warning=ExperimentalWarning", "issuer.mjs")
-	cmd.Dir, cmd.Env = "issuer", []string{"VERSION=" + version, "ISSUERS=" + text, "PATH=" + os.Getenv("PATH"), "TZ=UTC"}
+	cmd.Dir, cmd.Env = "issuer", []string{"VERSION=" + version, "SEED=" + strconv.FormatUint(seed, 10), "ISSUERS=" + text, "PATH=" + os.Getenv("PATH"), "TZ=UTC"}
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }

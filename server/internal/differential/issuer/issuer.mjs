@@ -1,6 +1,7 @@
 // Issuers to compare verdicts with: one version of Better Auth, configured in several ways.
 //
 //   VERSION  1.4 or 1.7
+//   SEED     the same makes the same tokens
 //   ISSUERS  JSON, a list of {database, redis, options, bearer}: the URLs (redis may be empty), options
 //            of Better Auth's own, and those of its bearer plugin (null: without it)
 //
@@ -10,11 +11,17 @@
 // [sessionId, userId, name], null for a refusal, or an HTTP status for anything else; on "http", as any
 // Better Auth does.
 import { mock } from "node:test";
+import { createCipheriv, createHash } from "node:crypto";
 import { createServer } from "node:http";
 import pg from "pg";
 import { Redis } from "ioredis";
 
-const { VERSION, ISSUERS } = process.env;
+const { VERSION, SEED, ISSUERS } = process.env;
+const random = createCipheriv("aes-256-ctr", createHash("sha256").update(SEED).digest(), Buffer.alloc(16));
+globalThis.crypto.getRandomValues = (array) => {
+  new Uint8Array(array.buffer, array.byteOffset, array.byteLength).set(random.update(Buffer.alloc(array.byteLength)));
+  return array;
+};
 const from = (path) => import(`better-auth-${VERSION}${path}`);
 const { betterAuth } = await from("");
 const { getMigrations } = await from(VERSION === "1.4" ? "/db" : "/db/migration");
