@@ -92,7 +92,7 @@ differential: prepare ## Compare verdicts with real Better Auth: two versions, 2
 
 .PHONY: differential-bugs
 differential-bugs: prepare ## Put bugs into the reader and the stores, one at a time, and see each found (BUGS=names)
-	cd server/history && SESSIOND_TEST_DIFFERENTIAL=$(HEADERS) go run ./mutants -dir=../internal/differential/bugs $(BUGS)
+	cd server/history && SESSIOND_TEST_DIFFERENTIAL=1000 go run ./mutants -dir=../internal/differential/bugs $(BUGS)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target in turn (FUZZTIME=30s each)
