@@ -17,6 +17,7 @@ RACE ?= $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 VECTORS ?= server/internal/vectors/testdata/better-auth
 FUZZTIME ?= 30s
 MUTANTS ?=
+BUGS ?=
 COUNT ?= 8
 ROWS ?=
 BASELINE := proto/baseline.binpb
@@ -78,6 +79,7 @@ CI_MUTANTS := proof-from-receipt-enumerated broken-stream-forgotten refused-from
 .PHONY: mutants-ci
 mutants-ci: prepare ## Three of the mutants; the patches of all have to apply
 	cd server/history && go run ./mutants -list > /dev/null
+	cd server/history && go run ./mutants -list -dir=../internal/differential/bugs > /dev/null
 	cd server/history && go run ./mutants $(CI_MUTANTS)
 
 .PHONY: vectors
@@ -94,11 +96,15 @@ OUTPUTS ?= 1000000
 secrecy: ## Look for six bytes of a token or a secret in what explain says, a million times (OUTPUTS=n)
 	SESSIOND_TEST_OUTPUTS=$(OUTPUTS) go test -count=1 -timeout=60m -v -run '^TestNoPieceIsTold$$' ./server/internal/catalogue
 
-HEADERS ?= 17000
+HEADERS ?= 4600
 
 .PHONY: differential
-differential: prepare ## Compare verdicts with two versions of real Better Auth over three storages (HEADERS=17000 each)
+differential: prepare ## Compare verdicts with real Better Auth: two versions, 23 configurations (HEADERS=4600 each)
 	SESSIOND_TEST_DIFFERENTIAL=$(HEADERS) go test -count=1 -timeout=60m -v ./server/internal/differential
+
+.PHONY: differential-bugs
+differential-bugs: prepare ## Put bugs into the reader and the stores, one at a time, and see each found (BUGS=names)
+	cd server/history && SESSIOND_TEST_DIFFERENTIAL=1000 go run ./mutants -dir=../internal/differential/bugs $(BUGS)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target in turn (FUZZTIME=30s each)

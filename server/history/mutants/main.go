@@ -278,7 +278,7 @@ func (r *result) byTest(ctx context.Context, root, overlay string) error {
 }
 
 // steps is how a test says how far it came.
-var steps = regexp.MustCompile(`(after \d+ (?:operations|orders|steps))`)
+var steps = regexp.MustCompile(`(after \d+ (?:operations|orders|steps|headers of [^:]+))`)
 
 // byHistory builds the programs with the mutant and runs the history checker.
 func (r *result) byHistory(ctx context.Context, root, work, overlay string) error {

@@ -19,13 +19,14 @@ type finding struct {
 	// lookup reads the record of a token as the browser holds it, in a form of the
 	// store's; nil where the store is not to be asked.
 	lookup func(token string, form TokenForm) (*store.Record, error)
-	// clues asks the store about a token that it does not know; nil as lookup.
-	clues func(stored string) (store.Clues, error)
+	// ask asks the store for clues; nil as lookup.
+	ask func(stored string) (store.Clues, error)
+	// clues are what it answered; none where it was not asked, or could not be.
+	clues store.Clues
 }
 
-// refused returns likely causes of a refusal, the likeliest first. With an error the
-// store could not be asked for more.
-func (f *finding) refused(reason Reason) ([]Advice, error) {
+// refused returns likely causes of a refusal, the likeliest first.
+func (f *finding) refused(reason Reason) []Advice {
 	r := f.record
 	switch reason {
 	case ReasonNotFound:
@@ -34,26 +35,26 @@ func (f *finding) refused(reason Reason) ([]Advice, error) {
 		return f.expired()
 	case ReasonRevoked:
 		if r.Session.ExpiresAt.Sub(r.Session.UpdatedAt) < rowKeptWithin {
-			return []Advice{{FaultRowKept, "the session was revoked: its key is gone from secondary storage, and the row is kept as a record of it", "none: the issuer refuses it too; secondary.preserve_in_database is as the issuer's session.preserveSessionInDatabase"}}, nil
+			return []Advice{{FaultRowKept, "the session was revoked: its key is gone from secondary storage, and the row is kept as a record of it", "none: the issuer refuses it too; secondary.preserve_in_database is as the issuer's session.preserveSessionInDatabase"}}
 		}
-		return []Advice{{FaultRevokedMark, "all sessions of the user that began before a moment were revoked (the issuer's revoked-sessions-before key), and this one did; its own key was written again or never deleted", "none: the issuer refuses it too; sign in"}}, nil
+		return []Advice{{FaultRevokedMark, "all sessions of the user that began before a moment were revoked (the issuer's revoked-sessions-before key), and this one did; its own key was written again or never deleted", "none: the issuer refuses it too; sign in"}}
 	case ReasonUserNotFound:
 		return []Advice{
 			{FaultUserGone, "the user's row is gone and the session's is not: no foreign key cascades" + anIssuers, "none: delete the session"},
 			{FaultStoreOther, "or users are read from another table than the issuer's: " + f.store.User.Name, "store.user_table, store.user_columns"},
-		}, nil
+		}
 	case ReasonUserBanned:
-		return []Advice{{FaultUserBanned, "the user is banned; the issuer's own get-session does not look", "policy.refuse_banned = false, to accept as the issuer does"}}, nil
+		return []Advice{{FaultUserBanned, "the user is banned; the issuer's own get-session does not look", "policy.refuse_banned = false, to accept as the issuer does"}}
 	case ReasonUserDeleted:
-		return []Advice{{FaultUserDeleted, "the user is marked deleted, which the issuer does not know of", `policy.soft_delete_column = "", to accept as the issuer does`}}, nil
+		return []Advice{{FaultUserDeleted, "the user is marked deleted, which the issuer does not know of", `policy.soft_delete_column = "", to accept as the issuer does`}}
 	case ReasonLifetimeCap:
-		return []Advice{{FaultLifetimeCap, fmt.Sprintf("the session began %s ago, and the cap is %s; the issuer has none", f.since(r.Session.CreatedAt), f.cfg.Policy.MaxLifetime), "policy.max_lifetime"}}, nil
+		return []Advice{{FaultLifetimeCap, fmt.Sprintf("the session began %s ago, and the cap is %s; the issuer has none", f.since(r.Session.CreatedAt), f.cfg.Policy.MaxLifetime), "policy.max_lifetime"}}
 	case ReasonIdleCap:
-		return []Advice{{FaultIdleCap, fmt.Sprintf("the issuer last refreshed the session %s ago, and the cap is %s; the issuer has none, and refreshes at most once in its updateAge", f.since(r.Session.UpdatedAt), f.cfg.Policy.MaxIdle), "policy.max_idle, at least issuer.update_age"}}, nil
+		return []Advice{{FaultIdleCap, fmt.Sprintf("the issuer last refreshed the session %s ago, and the cap is %s; the issuer has none, and refreshes at most once in its updateAge", f.since(r.Session.UpdatedAt), f.cfg.Policy.MaxIdle), "policy.max_idle, at least issuer.update_age"}}
 	case ReasonStoredValueUnreadable:
-		return []Advice{f.unreadable()}, nil
+		return []Advice{f.unreadable()}
 	default:
-		return nil, nil
+		return nil
 	}
 }
 
@@ -70,21 +71,17 @@ func (f *finding) inSecondary() (asked, alone bool) {
 	return asked, f.store.Driver == "redis"
 }
 
-func (f *finding) notFound() ([]Advice, error) {
+func (f *finding) notFound() []Advice {
 	token := f.reading.Token
 	secondary, alone := f.inSecondary()
 	switch {
 	case token == "true":
-		return []Advice{{FaultDontRemember, "the value is that of the dont_remember cookie, which is signed like the session cookie" + anIssuers, asIssued}}, nil
+		return []Advice{{FaultDontRemember, "the value is that of the dont_remember cookie, which is signed like the session cookie" + anIssuers, asIssued}}
 	case f.verifies(token):
-		return []Advice{{FaultSignedTwice, "the value was signed twice: what is signed is itself a token with its signature" + anIssuers, asIssued}}, nil
+		return []Advice{{FaultSignedTwice, "the value was signed twice: what is signed is itself a token with its signature" + anIssuers, asIssued}}
 	}
-	var err error
-	if f.lookup != nil {
-		var advice []Advice
-		if advice, err = f.elsewhere(token, secondary, alone); advice != nil {
-			return advice, nil
-		}
+	if out := f.elsewhere(token, secondary, alone); out != nil {
+		return out
 	}
 	out := []Advice{
 		{FaultEnded, "the session was signed out or revoked, or expired and was deleted: nothing is left of it", "none: sign in"},
@@ -96,76 +93,67 @@ func (f *finding) notFound() ([]Advice, error) {
 	case !secondary:
 		out = append(out, Advice{FaultStoreEmpty, "or the issuer keeps sessions in secondary storage and writes no rows (storeSessionInDatabase is false)", "secondary.url"})
 	}
-	return out, err
+	return out
 }
 
 // elsewhere looks for the session where it was not looked for.
-func (f *finding) elsewhere(token string, secondary, alone bool) ([]Advice, error) {
-	good := func(r sessioncookie.Reading) bool {
-		if r.Err != nil || r.Token == token {
-			return false
-		}
-		record, err := f.lookup(r.Token, f.cfg.TokenForm)
-		return err == nil && record.Found && f.Decide(record, f.now).Good()
+func (f *finding) elsewhere(token string, secondary, alone bool) []Advice {
+	if f.lookup == nil {
+		return nil
 	}
-	if out := f.shadowed(good); out != nil {
-		return out, nil
+	if out := f.shadowed(f.goodBeside); out != nil {
+		return out
 	}
 	for _, form := range []TokenForm{TokenPlain, TokenSHA256Hex, TokenSHA256Base64, TokenSHA256Base64URL} {
 		if form.Stored("") == f.cfg.TokenForm.Stored("") {
 			continue
 		}
-		record, err := f.lookup(token, form)
-		if err != nil {
-			return nil, err
-		}
-		if record.Found {
-			return []Advice{{FaultTokenForm, fmt.Sprintf("the session is there under another form of its token: the issuer's adapter keeps tokens as %s", form), fmt.Sprintf("store.token_form = %q", form)}}, nil
+		if record, err := f.lookup(token, form); err == nil && record.Found {
+			return []Advice{{FaultTokenForm, fmt.Sprintf("the session is there under another form of its token: the issuer's adapter keeps tokens as %s", form), fmt.Sprintf("store.token_form = %q", form)}}
 		}
 	}
-	c, err := f.clues(f.cfg.TokenForm.Stored(token))
+	c := f.clues
 	switch {
-	case err != nil:
-		return nil, err
 	case c.Prefix != nil:
-		return []Advice{{FaultSecondaryPrefix, fmt.Sprintf("secondary storage has the token under another prefix, %q: with @better-auth/redis-storage it is better-auth:, with the documentation's snippet there is none", *c.Prefix), fmt.Sprintf("secondary.key_prefix = %q", *c.Prefix)}}, nil
+		return []Advice{{FaultSecondaryPrefix, fmt.Sprintf("secondary storage has the token under another prefix, %q: with @better-auth/redis-storage it is better-auth:, with the documentation's snippet there is none", *c.Prefix), fmt.Sprintf("secondary.key_prefix = %q", *c.Prefix)}}
 	case c.SessionID:
-		return []Advice{{FaultSessionID, "what is signed is the id of a session, and not its token" + anIssuers, "none: sign the token column, or let sessiond sessions create make the cookie"}}, nil
+		return []Advice{{FaultSessionID, "what is signed is the id of a session, and not its token" + anIssuers, "none: sign the token column, or let sessiond sessions create make the cookie"}}
 	case c.Empty && secondary:
 		setting := "secondary.url, with the number of the database the issuer uses at its end (/0); secondary.key_prefix"
 		if !alone {
 			setting += "; store.dsn"
 		}
-		return []Advice{{FaultSecondaryEmpty, "secondary storage holds no session at all under this prefix: " + f.store.Location + " is not what the issuer writes to", setting}}, nil
+		return []Advice{{FaultSecondaryEmpty, "secondary storage holds no session at all under this prefix: " + f.store.Location + " is not what the issuer writes to", setting}}
 	case c.Empty:
 		return []Advice{
 			{FaultStoreEmpty, "the session table is empty: the issuer keeps sessions in secondary storage alone (storeSessionInDatabase is false), or in another database than " + f.store.Location, "secondary.url, if the issuer has secondaryStorage; else store.dsn"},
-		}, nil
+		}
 	}
-	return nil, nil
+	return nil
+}
+
+// goodBeside reports whether a credential beside the one that counts has a good session.
+func (f *finding) goodBeside(r sessioncookie.Reading) bool {
+	if r.Err != nil || r.Token == f.reading.Token {
+		return false
+	}
+	record, err := f.lookup(r.Token, f.cfg.TokenForm)
+	return err == nil && record.Found && f.Decide(record, f.now).Good()
 }
 
 // zoneWidth is the most that a time zone is off UTC.
 const zoneWidth = 14 * time.Hour
 
-func (f *finding) expired() ([]Advice, error) {
+func (f *finding) expired() []Advice {
 	over := f.since(f.record.Session.ExpiresAt)
 	expired := Advice{FaultExpired, fmt.Sprintf("the session has been over for %s, and its cookie outlived it: a cookie that the issuer sets ends with its session", over), "none: sign in; whatever sets a cookie of its own gives it the session's life"}
-	if f.store.Zone != "" && over < zoneWidth {
-		return []Advice{{FaultTimeZone, fmt.Sprintf("the expiry's column has no time zone and is read as %s: the session is over by %s, which another zone would explain", f.store.Zone, over), "store.time_zone: the zone of the process that writes the rows"}, expired}, nil
+	switch {
+	case f.store.Zone != "" && over < zoneWidth:
+		return []Advice{{FaultTimeZone, fmt.Sprintf("the expiry's column has no time zone and is read as %s: the session is over by %s, which another zone would explain", f.store.Zone, over), "store.time_zone: the zone of the process that writes the rows"}, expired}
+	case f.lookup != nil:
+		return append(f.shadowed(f.goodBeside), expired)
 	}
-	if f.lookup != nil {
-		token := f.reading.Token
-		out := f.shadowed(func(r sessioncookie.Reading) bool {
-			if r.Err != nil || r.Token == token {
-				return false
-			}
-			record, err := f.lookup(r.Token, f.cfg.TokenForm)
-			return err == nil && record.Found && f.Decide(record, f.now).Good()
-		})
-		return append(out, expired), nil
-	}
-	return []Advice{expired}, nil
+	return []Advice{expired}
 }
 
 func (f *finding) unreadable() Advice {

@@ -78,7 +78,7 @@ func (a *Authority) Explain(ctx context.Context, now time.Time, src Source, c Cr
 			answer, err := get(token, form)
 			return answer.Record, err
 		},
-		clues: func(stored string) (store.Clues, error) { return src.Clues(ctx, stored) },
+		ask: func(stored string) (store.Clues, error) { return src.Clues(ctx, stored) },
 	})
 }
 
@@ -135,21 +135,24 @@ func (a *Authority) explain(now time.Time, c Credential, get func(token string, 
 	f.record = known.Record
 	e.step("lookup", known.Record.Found, "%s", describeRecord(f.store, known.Record, now))
 	outlives := a.compareCookie(&e, c, reading, known.Record, now)
+	if f.ask != nil {
+		if f.clues, err = f.ask(a.Stored(reading.Token)); err != nil {
+			e.step("clues", false, "what else the store holds could not be asked: %v", err)
+		}
+	}
+	disagree := e.comparePlaces(f.clues.Places, now)
 
 	answer := a.answer(c, reading, a.question(Call{Now: now, Arrived: known.AsOf}, reading.Token), known, now)
 	v := answer.Verdict
 	if v.Good() {
 		e.Verdict, e.RemainingMs, e.NeedsRefresh = VerdictGood, v.Remaining.Milliseconds(), v.NeedsRefresh
 		e.step("decide", true, "good for another %s", v.Remaining.Round(time.Millisecond))
-		e.Advice = f.accepted()
+		e.Advice = append(f.disagreement(disagree, true), f.accepted()...)
 		return e, nil
 	}
 	e.Reason = v.Reason.String()
 	e.step("decide", false, "%s", v.Reason)
-	if e.Advice, err = f.refused(v.Reason); err != nil {
-		e.step("clues", false, "where else the session might be could not be asked: %v", err)
-	}
-	e.Advice = append(outlives, e.Advice...)
+	e.Advice = slices.Concat(outlives, f.disagreement(disagree, false), f.refused(v.Reason))
 	return e, nil
 }
 

@@ -96,4 +96,5 @@ const (
 	FaultDataVersion      Fault = "session-data-version"
 	FaultDataOver         Fault = "session-data-over"
 	FaultCacheOutlives    Fault = "cookie-cache-outlives"
+	FaultStoresDisagree   Fault = "stores-disagree"
 )

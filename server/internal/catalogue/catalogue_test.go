@@ -106,7 +106,7 @@ func try(t *testing.T, s seed) authority.Explanation {
 var clued = map[authority.Fault]bool{
 	authority.FaultTokenForm: true, authority.FaultSessionID: true, authority.FaultStoreEmpty: true, authority.FaultSecondaryEmpty: true,
 	authority.FaultSecondaryPrefix: true, authority.FaultShadowed: true, authority.FaultBearerOverCookie: true,
-	authority.FaultCacheOutlives: true,
+	authority.FaultCacheOutlives: true, authority.FaultStoresDisagree: true,
 }
 
 // checkTrace has a worker's call refused, and holds what is kept of it against what

@@ -112,6 +112,14 @@ func (h *house) inRedis() {
 	h.env["secondary.url"] = h.redis.URL()
 }
 
+// both has the issuer keep sessions in secondary storage and in rows.
+func (h *house) both() {
+	h.t.Helper()
+	h.inRedis()
+	h.env["store.path"], h.env["secondary.store_in_database"] = h.path, "true"
+	h.key(prefix+h.token, h.token, -time.Hour)
+}
+
 // key writes a session of secondary storage.
 func (h *house) key(key, token string, created time.Duration) {
 	h.t.Helper()

@@ -298,6 +298,12 @@ var seeds = []struct {
 				h.env["store.path"], h.env["secondary.store_in_database"], h.env["secondary.preserve_in_database"] = h.path, "true", "true"
 				h.exec(`UPDATE session SET expiresAt = ?1, updatedAt = ?1`, date(-time.Minute))
 			}, reason: "REVOKED", fault: authority.FaultRowKept, setting: "none: the issuer refuses it too"},
+		{name: "row gone, strict", what: "the row was deleted by SQL and the key was not, and only what both hold is accepted", seen: "better-auth#11218; survey §0.8; motivating app",
+			set: func(h *house) {
+				h.both()
+				h.env["policy.disagreement"] = "strict"
+				h.exec(`DELETE FROM session WHERE id = ?`, sessionID)
+			}, reason: "NOT_FOUND", fault: authority.FaultStoresDisagree, setting: `policy.disagreement = "parity"`},
 		{name: "key unreadable", what: "something else wrote the session's key", seen: "better-auth 1.2 answers 500",
 			set: func(h *house) { h.inRedis(); h.keys.Do("SET", prefix+h.token, "{") }, reason: "STORED_VALUE_UNREADABLE", fault: authority.FaultKeyUnreadable, setting: "secondary.key_prefix"},
 		{name: "date unreadable", what: "a row's expiry is no date", seen: "hand-made rows",
@@ -426,6 +432,11 @@ var seeds = []struct {
 				other := sessioncookie.NewToken()
 				h.input = cookieName + "=" + sessioncookie.Encode(sessioncookie.Sign(other, secret)) + "; " + secureName + "=" + h.signed()
 			}, reason: good, fault: authority.FaultSeveralCookies, setting: "issuer.base_url"},
+		{name: "row gone", what: "the row was deleted by SQL and the key was not: the issuer goes by the key", seen: "better-auth#11218; survey §0.8; motivating app",
+			set: func(h *house) {
+				h.both()
+				h.exec(`DELETE FROM session WHERE id = ?`, sessionID)
+			}, reason: good, fault: authority.FaultStoresDisagree, setting: `policy.disagreement = "strict"`},
 		{name: "clock behind", what: "this machine's clock is ten minutes behind the issuer's", seen: "Clerk's clockSkewInMs",
 			set: func(h *house) { h.exec(`UPDATE session SET createdAt = ?1, updatedAt = ?1`, date(10*time.Minute)) }, reason: good, fault: authority.FaultClockBehind, setting: "none: set the clocks by NTP"},
 	}},

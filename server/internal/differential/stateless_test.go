@@ -22,7 +22,6 @@ import (
 	"github.com/sessiond/sessiond/internal/clock"
 	"github.com/sessiond/sessiond/server"
 	"github.com/sessiond/sessiond/server/internal/authority"
-	"github.com/sessiond/sessiond/server/internal/config"
 	"github.com/sessiond/sessiond/server/internal/store"
 )
 
@@ -84,9 +83,11 @@ func differStateless(t *testing.T, c statelessCase, count int, seed uint64) {
 		}
 	}
 	judge := "http://127.0.0.1:" + statelessIssuer(t, append(env, "ROLE=judge"), "issuer: judges ")
-	a, d := statelessAuthority(t, flags)
+	a, _ := open(t, flags, []string{"SESSIOND_ISSUER_SECRET=" + secret})
 
-	g := &statelessGenerator{generator: generator{Rand: rand.New(rand.NewPCG(seed, uint64(len(c.name)))), made: made.Made}}
+	g := &statelessGenerator{&generator{
+		Rand: rand.New(rand.NewPCG(seed, uint64(len(c.name)))), issuer: &issuer{Token: cookieName, Data: dataName, Made: made.Made}, bearer: true,
+	}}
 	outcomes, asked := map[string]int{}, 0
 	start := time.Now()
 	for asked < count && !t.Failed() {
@@ -105,10 +106,10 @@ func differStateless(t *testing.T, c statelessCase, count int, seed uint64) {
 		// the cookie that was due, and at times minutes later.
 		at := start
 		if asked > batchSize {
-			at = start.Add(pick(&g.generator, 0, 0, 40*time.Second-time.Duration(g.IntN(5000))*time.Millisecond, time.Duration(g.IntN(1200))*time.Second))
+			at = start.Add(pick(g.generator, 0, 0, 40*time.Second-time.Duration(g.IntN(5000))*time.Millisecond, time.Duration(g.IntN(1200))*time.Second))
 		}
 		for i, want := range askStateless(t, judge, at, batch) {
-			compareStateless(t, a, d, batch[i], at, want, outcomes, made.Made)
+			compareStateless(t, a, batch[i], at, want, outcomes, newSymbols(g.issuer))
 		}
 	}
 	t.Logf("%d headers; %v", asked, outcomes)
@@ -140,7 +141,7 @@ func (v statelessVerdict) String() string {
 	return fmt.Sprintf("refused, status %d", v.status)
 }
 
-func compareStateless(t *testing.T, a *authority.Authority, d store.Description, h header, now time.Time, want statelessVerdict, outcomes map[string]int, all []made) {
+func compareStateless(t *testing.T, a *authority.Authority, h header, now time.Time, want statelessVerdict, outcomes map[string]int, names symbols) {
 	t.Helper()
 	c, by := authority.Credential{}, "cookie"
 	if h.cookie != nil {
@@ -172,7 +173,7 @@ func compareStateless(t *testing.T, a *authority.Authority, d store.Description,
 	}
 	e, _ := a.Explain(t.Context(), now, store.None{}, c)
 	if !same {
-		t.Errorf("the issuer: %s; here: %s, due %t; %s\n%+v", want, got.Verdict.Reason, got.Verdict.NeedsRefresh, shape(h, all), e.Steps)
+		t.Errorf("the issuer: %s; here: %s, due %t; %s\n%+v", want, got.Verdict.Reason, got.Verdict.NeedsRefresh, names.text(h), e.Steps)
 	}
 	if (e.Verdict == authority.VerdictGood) != got.Verdict.Good() || e.Reason != "" && e.Reason != got.Verdict.Reason.String() {
 		t.Errorf("explain says %s %s, validate %s", e.Verdict, e.Reason, got.Verdict.Reason)
@@ -188,23 +189,6 @@ func oddBearer(h header) bool {
 	}
 	left := strings.Replace(*h.authorization, "Bearer ", "", 1)
 	return left == "" || strings.ContainsAny(left, " \t")
-}
-
-func statelessAuthority(t *testing.T, flags map[string]string) (*authority.Authority, store.Description) {
-	t.Helper()
-	cfg, err := config.Load(config.Sources{Flags: flags, Env: []string{"SESSIOND_ISSUER_SECRET=" + secret}}, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	st, err := server.OpenStore(t.Context(), cfg.Server.Store)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := authority.New(cfg.Server.Authority, authority.Direct(st))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a, st.Describe()
 }
 
 // statelessIssuer starts a process and returns what follows a prefix on its output.
@@ -297,9 +281,12 @@ func askStateless(t *testing.T, judge string, at time.Time, batch []header) []st
 }
 
 // statelessGenerator bends session_data too.
-type statelessGenerator struct{ generator }
+type statelessGenerator struct{ *generator }
 
-const dataName = "better-auth.session_data"
+const (
+	cookieName = "better-auth.session_token"
+	dataName   = "better-auth.session_data"
+)
 
 func (g *statelessGenerator) next() header {
 	var h header
@@ -318,7 +305,7 @@ func (g *statelessGenerator) next() header {
 	}
 	pairs = append(pairs, g.sessionData(data)...)
 	for range g.IntN(3) {
-		pairs = append(pairs, pick(&g.generator, "theme=dark", "a=b=c", "flag", "=", dataName+"x=y", dataName+".x=y", dataName+"=", "better-auth.dont_remember=true", "better-auth.account_data=x", strings.ToUpper(dataName)+"=x"))
+		pairs = append(pairs, pick(g.generator, "theme=dark", "a=b=c", "flag", "=", dataName+"x=y", dataName+".x=y", dataName+"=", "better-auth.dont_remember=true", "better-auth.account_data=x", strings.ToUpper(dataName)+"=x"))
 	}
 	switch g.IntN(12) {
 	case 0:
@@ -330,13 +317,13 @@ func (g *statelessGenerator) next() header {
 	case 3, 4:
 		g.Shuffle(len(pairs), func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })
 	}
-	text := strings.Join(pairs, pick(&g.generator, "; ", "; ", "; ", "; ", "; ", ";", " ;  ", ", ", ";;", ";\t", "; \xa0"))
+	text := strings.Join(pairs, pick(g.generator, "; ", "; ", "; ", "; ", "; ", ";", " ;  ", ", ", ";;", ";\t", "; \xa0"))
 	if g.IntN(12) == 0 {
 		text = g.bytes(text)
 	}
 	h.cookie = &text
 	if bearer {
-		value := pick(&g.generator, "Bearer "+session.Bearer, "Bearer "+session.Bearer, "Bearer "+session.Bearer, "bearer "+session.Bearer, g.authorization())
+		value := pick(g.generator, "Bearer "+session.Bearer, "Bearer "+session.Bearer, "Bearer "+session.Bearer, "bearer "+session.Bearer, g.authorization())
 		h.authorization = &value
 	}
 	return h
@@ -373,13 +360,13 @@ func (g *statelessGenerator) sessionData(m made) []string {
 	case 1: // cut into pieces of our own
 		other := g.IntN(len(whole))
 		first, second := min(at, other), max(at, other)
-		numbers := pick(&g.generator, [3]string{"0", "1", "2"}, [3]string{"0", "1", "2"}, [3]string{"0", "1", "10"}, [3]string{"1", "2", "3"}, [3]string{"0", "01", "2"}, [3]string{"0", "1x", "2"}, [3]string{"0.0", "1", "2"}, [3]string{"", "1", "2"}, [3]string{"-1", "0", "1"}, [3]string{"0", "1", "9007199254740993"}, [3]string{"0", "0", "1"})
+		numbers := pick(g.generator, [3]string{"0", "1", "2"}, [3]string{"0", "1", "2"}, [3]string{"0", "1", "10"}, [3]string{"1", "2", "3"}, [3]string{"0", "01", "2"}, [3]string{"0", "1x", "2"}, [3]string{"0.0", "1", "2"}, [3]string{"", "1", "2"}, [3]string{"-1", "0", "1"}, [3]string{"0", "1", "9007199254740993"}, [3]string{"0", "0", "1"})
 		out := []string{dataName + "." + numbers[0] + "=" + whole[:first], dataName + "." + numbers[1] + "=" + whole[first:second], dataName + "." + numbers[2] + "=" + whole[second:]}
 		if g.IntN(2) == 0 {
 			g.Shuffle(3, func(i, j int) { out[i], out[j] = out[j], out[i] })
 		}
 		if g.IntN(4) == 0 {
-			out = append(out, pick(&g.generator, dataName+"=", dataName+"=x", dataName+".7=", dataName+".0=again"))
+			out = append(out, pick(g.generator, dataName+"=", dataName+"=x", dataName+".7=", dataName+".0=again"))
 		}
 		return out
 	case 2: // a piece is lost
@@ -388,13 +375,13 @@ func (g *statelessGenerator) sessionData(m made) []string {
 		}
 		return []string{dataName + "=" + whole[:at]}
 	case 3:
-		return []string{dataName + "=" + pick(&g.generator, `"`+whole+`"`, `"`+whole, `"`+whole+"x", whole+`"`, " "+whole+" ", whole+"=", whole+"==", everyByte(whole), strings.ReplaceAll(whole, ".", "%2E"), whole+"%", "\xa0"+whole, whole[:at]+" "+whole[at:], whole[:at]+"%0A"+whole[at:])}
+		return []string{dataName + "=" + pick(g.generator, `"`+whole+`"`, `"`+whole, `"`+whole+"x", whole+`"`, " "+whole+" ", whole+"=", whole+"==", everyByte(whole), strings.ReplaceAll(whole, ".", "%2E"), whole+"%", "\xa0"+whole, whole[:at]+" "+whole[at:], whole[:at]+"%0A"+whole[at:])}
 	case 4:
 		bent := []byte(whole)
-		bent[at] = pick(&g.generator, 'A', '-', '_', '.', '+', '/', '=', '0', ' ', ',', bent[at]^1)
+		bent[at] = pick(g.generator, 'A', '-', '_', '.', '+', '/', '=', '0', ' ', ',', bent[at]^1)
 		return []string{dataName + "=" + string(bent)}
 	case 5:
-		return []string{dataName + "=" + pick(&g.generator, "", "x", "*", "eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "bnVsbA", "e30", strings.Repeat(".", 4), strings.NewReplacer("-", "+", "_", "/").Replace(whole))}
+		return []string{dataName + "=" + pick(g.generator, "", "x", "*", "eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "bnVsbA", "e30", strings.Repeat(".", 4), strings.NewReplacer("-", "+", "_", "/").Replace(whole))}
 	}
 	return own
 }

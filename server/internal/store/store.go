@@ -27,7 +27,7 @@ type Store interface {
 	// what is wrong and what to do about it.
 	Ready(ctx context.Context) error
 
-	// Clues says what a token that Lookup does not find might be. Explain asks; no
+	// Clues says what the store tells of a token beyond its Record. Explain asks; no
 	// verdict rests on it. Errors are those of Lookup.
 	Clues(ctx context.Context, token string) (Clues, error)
 
@@ -62,7 +62,8 @@ func (e *EraError) Error() string {
 // Unwrap returns [ErrUnavailable].
 func (e *EraError) Unwrap() error { return ErrUnavailable }
 
-// Clues are what a store tells of a token that it does not know.
+// Clues are what a store tells of a token beyond its Record: what one might be that
+// it does not know, and which of several places holds what.
 type Clues struct {
 	// Empty: the store holds no session at all.
 	Empty bool
@@ -71,6 +72,15 @@ type Clues struct {
 	// Prefix, where set, is another one than the configured, under which secondary
 	// storage has a key of the token.
 	Prefix *string
+	// Places are the places that make up the store, in the order in which the issuer
+	// asks them; none where it is one.
+	Places []Place
+}
+
+// Place is one place of a store, and what it holds for the token.
+type Place struct {
+	Description
+	Record Record
 }
 
 // Record is what the store holds for one token.

@@ -147,8 +147,18 @@ func (s *Store) Clues(ctx context.Context, token string) (store.Clues, error) {
 		return c, err
 	}
 	rows, err := s.cfg.Rows.Clues(ctx, token)
+	if err != nil {
+		return c, err
+	}
 	c.Empty, c.SessionID = c.Empty && rows.Empty, rows.SessionID
-	return c, err
+	for _, place := range []store.Store{s.cfg.First, s.cfg.Rows} {
+		records, err := place.Lookup(ctx, "", []string{token})
+		if err != nil {
+			return c, err
+		}
+		c.Places = append(c.Places, store.Place{Description: place.Describe(), Record: records[0]})
+	}
+	return c, nil
 }
 
 // Ready implements [store.Store].

@@ -131,7 +131,13 @@ func TestHalf(t *testing.T) {
 	if _, err := s.Lookup(t.Context(), "a/b", []string{"t"}); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("keys away, and a row would be good: %v", err)
 	}
+	if c, err := s.Clues(t.Context(), "t"); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("clues with both away: %+v, %v", c, err)
+	}
 	first.err, rows.err = nil, nil
+	if c, err := s.Clues(t.Context(), "t"); err != nil || len(c.Places) != 2 || c.Places[0].Record.Found || !c.Places[1].Record.Found || c.Places[0].Driver != "held" {
+		t.Errorf("clues of a row without a key: %+v, %v", c, err)
+	}
 	var other *store.EraError
 	for _, era := range []store.Era{"x/b", "a/x"} {
 		if _, err := s.Lookup(t.Context(), era, []string{"t"}); !errors.As(err, &other) {

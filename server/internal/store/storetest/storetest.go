@@ -515,18 +515,12 @@ func testClues(t *testing.T, open Opener) {
 	}
 	s := open(t, basic("a"))
 	for token, want := range map[string]store.Clues{"s0": {SessionID: true}, "s1": {}, "a": {}, "": {}, "\x00": {}, "'": {}} {
-		if got := clues(s, token); got != want {
-			t.Errorf("token %q: %+v, want %+v", token, got, want)
-		}
+		equal(t, clues(s, token), want)
 	}
-	if got, want := clues(open(t, basic()), "a"), (store.Clues{Empty: true}); got != want {
-		t.Errorf("without sessions: %+v, want %+v", got, want)
-	}
+	equal(t, clues(open(t, basic()), "a"), store.Clues{Empty: true})
 	serial := basic("a")
 	serial.Tables[1].Columns[0].Type, serial.Tables[1].Rows[0][0] = Int, 7
-	if got := clues(open(t, serial), "not a number"); got != (store.Clues{}) {
-		t.Errorf("with ids that are numbers: %+v", got)
-	}
+	equal(t, clues(open(t, serial), "not a number"), store.Clues{})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
