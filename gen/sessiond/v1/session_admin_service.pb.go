@@ -918,7 +918,7 @@ type Explanation struct {
 	Reason Reason `protobuf:"varint,2,opt,name=reason,proto3,enum=sessiond.v1.Reason" json:"reason,omitempty"`
 	// What was done, in order.
 	Steps []*ExplanationStep `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"`
-	// What to change, the likeliest first.
+	// What to change, the likeliest first; of a good session, what is worth knowing.
 	Advice        []*Advice `protobuf:"bytes,4,rep,name=advice,proto3" json:"advice,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -985,7 +985,7 @@ func (x *Explanation) GetAdvice() []*Advice {
 // ExplanationStep is one step of a decision.
 type ExplanationStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// intake, pick, decode, signature, session_data, lookup, decide.
+	// intake, pick, decode, signature, session_data, lookup, clues, decide.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Whether the decision went on after it.
 	Ok bool `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`
@@ -1049,11 +1049,12 @@ func (x *ExplanationStep) GetDetail() string {
 // Advice is a likely cause and what would change the verdict.
 type Advice struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A stable name for the cause. Empty: it has none yet.
+	// A stable name for the cause (docs/faults.md lists them).
 	Fault string `protobuf:"bytes,1,opt,name=fault,proto3" json:"fault,omitempty"`
 	// The cause, in a sentence.
 	Cause string `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
-	// The setting to change; empty: none would.
+	// The setting to change, with its value where that is known; "none: " and what to
+	// do elsewhere where no setting would help. Empty: nothing is to be done.
 	Setting       string `protobuf:"bytes,3,opt,name=setting,proto3" json:"setting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
