@@ -142,7 +142,7 @@ func (h *house) inPostgres(expires string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	defer conn.Close(context.WithoutCancel(h.t.Context())) //nolint:errcheck // the database is dropped
+	defer conn.Close(context.WithoutCancel(h.t.Context()))
 	if _, err := conn.Exec(h.t.Context(), fmt.Sprintf(`
 		CREATE TABLE "user" (id text PRIMARY KEY, name text, email text, "emailVerified" boolean, image text, "createdAt" timestamp, "updatedAt" timestamp);
 		CREATE TABLE session (id text PRIMARY KEY, "expiresAt" timestamp, token text UNIQUE, "createdAt" timestamp, "updatedAt" timestamp, "ipAddress" text, "userAgent" text, "userId" text);

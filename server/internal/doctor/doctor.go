@@ -83,6 +83,7 @@ func Checks() []Check {
 	return []Check{
 		{"schema", "sessiond reads the issuer's own tables; a table or a column taken for another gives wrong verdicts, and a time zone taken wrongly moves every expiry by hours", "run the issuer's migrations; `store.session_table`, `store.session_columns`, `store.user_table`, `store.user_columns`, `store.time_zone`", checkSchema},
 		{"index", "without an index that leads to the token, each lookup reads the whole session table", "the `CREATE INDEX` line that the finding shows", checkIndex},
+		{"secondary", "where the issuer has secondary storage, sessions are there: under another prefix or in another database none is found, and a memory that is full drops them", "`secondary.url`, `secondary.key_prefix`; `maxmemory-policy noeviction`", checkSecondary},
 		{"cookie_names", "a session cookie of another name is not looked at: every request is refused as NO_CREDENTIAL", "`issuer.base_url`, `issuer.use_secure_cookies`, `issuer.cookie_prefix`, `issuer.cookie_name`", checkCookieNames},
 		{"signature", "with another secret than the issuer's, no cookie verifies and everybody is signed out", "`issuer.secret_file`: the issuer's BETTER_AUTH_SECRET, to the byte", checkSignature},
 		{"parity", "sessiond has to decide as the issuer does: a session that only one of the two accepts is a user locked out, or let in for nothing", "what the trace shows to be read or decided otherwise; `sessiond explain`", checkParity},

@@ -274,6 +274,9 @@ func TestFindings(t *testing.T) {
 			d.sql(`alter table session drop constraint session_token_key`)
 			d.sql(`create index on session (token collate "C")`)
 		}, "index", doctor.Fail, "Seq Scan"},
+		{"secondary storage away", func(d *deployment) {
+			d.Server.Store.Secondary = &server.SecondaryConfig{URL: "redis://127.0.0.1:1/0", Prefix: "better-auth:", InDatabase: true}
+		}, "secondary", doctor.Fail, "secondary.url"},
 		{"secure cookies expected", func(d *deployment) { cookies(d).Names = []string{"__Secure-" + name} }, "cookie_names", doctor.Fail, "issuer.base_url"},
 		{"another prefix", func(d *deployment) { cookies(d).Names = []string{"shop.session_token"} }, "cookie_names", doctor.Fail, "issuer.cookie_prefix"},
 		{"two of one name", func(d *deployment) { d.Cookie += "; " + name + "=x" }, "cookie_names", doctor.Warn, "2 cookies"},

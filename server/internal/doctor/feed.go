@@ -30,6 +30,10 @@ func checkFeed(ctx context.Context, x *examination) []Finding {
 	if err != nil {
 		return one(Warn, "what is installed could not be told: %v", err)
 	}
+	keysOnly := x.Server.Store.Secondary != nil && !x.Server.Store.Secondary.InDatabase
+	if !report.Installed && keysOnly {
+		return one(Note, "there is none yet: the first authority that starts makes it in redis")
+	}
 	if !report.Installed {
 		severity, what := Warn, "it is not installed: entries age out within %v, and sessions cannot be revoked here"
 		if x.Server.Feed.Mode == server.FeedRequired {
@@ -42,7 +46,11 @@ func checkFeed(ctx context.Context, x *examination) []Finding {
 		found = append(found, mend(Fail, "sessiond feed install", "%s", problem))
 	}
 	if report.Bound != bound {
-		found = append(found, mend(Fail, "staleness_bound, or with all authorities stopped: sessiond feed install",
+		anew := "sessiond feed install"
+		if keysOnly {
+			anew = "sessiond feed remove" // the next authority makes it anew
+		}
+		found = append(found, mend(Fail, "staleness_bound, or with all authorities stopped: "+anew,
 			"it is installed for a staleness bound of %v and staleness_bound is %v: serve does not start", report.Bound, bound))
 	}
 	if report.Coverage == "own" {

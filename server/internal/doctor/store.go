@@ -53,6 +53,25 @@ func checkIndex(ctx context.Context, x *examination) []Finding {
 	return one(OK, "%s", p.Detail)
 }
 
+func checkSecondary(ctx context.Context, x *examination) []Finding {
+	state, ok, err := server.ExamineSecondary(ctx, x.Server.Store)
+	switch {
+	case !ok:
+		return one(OK, "there is none (secondary.url is not set)")
+	case err != nil:
+		return []Finding{mend(Fail, "secondary.url", "%v", err)}
+	}
+	found := one(OK, "redis %s, version %s: %s", state.Location, state.Version, state.Keys)
+	if state.Empty {
+		found = append(found, mend(Warn, "secondary.key_prefix as the issuer writes keys, and the number of its database at the end of secondary.url",
+			"no session was found under %s", state.Keys))
+	}
+	if state.Evicts != "" {
+		found = append(found, mend(Warn, "maxmemory-policy noeviction", "when its memory is full it drops keys (%s): users are signed out", state.Evicts))
+	}
+	return found
+}
+
 // The difference between two clocks that is worth a word, and the one that is not
 // to be lived with.
 const (

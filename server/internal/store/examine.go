@@ -27,6 +27,18 @@ type Examiner interface {
 	Close() error
 }
 
+// SecondaryState is how secondary storage keeps sessions.
+type SecondaryState struct {
+	Location, Version string
+	// Keys says how sessions are named.
+	Keys string
+	// Empty: no session was found.
+	Empty bool
+	// Evicts is the policy by which keys are dropped when the memory is full; empty:
+	// none is.
+	Evicts string
+}
+
 // Tables are the issuer's tables as they were found, be there an index or not.
 type Tables struct {
 	Driver, Location string

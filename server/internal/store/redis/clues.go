@@ -9,8 +9,9 @@ import (
 	"github.com/sessiond/sessiond/server/internal/store/schema"
 )
 
-// cluesScanned bounds the keys that are looked at for one session.
-const cluesScanned = 5000
+// How many keys are looked at for one session, and at a time. A database whose first
+// keys are all of something else counts as one without sessions.
+const keysScanned, scanPage = 20_000, 500
 
 // Clues implements [store.Store].
 func (s *Store) Clues(ctx context.Context, token string) (c store.Clues, err error) {
@@ -33,27 +34,29 @@ func (s *Store) Clues(ctx context.Context, token string) (c store.Clues, err err
 			}
 		}
 	}
-	c.Empty, err = s.empty(ctx)
+	keys, err := s.sample(ctx, 1)
+	c.Empty = err == nil && len(keys) == 0
 	return c, err
 }
 
-// empty reports whether no key is of a session, as far as it looked.
-func (s *Store) empty(ctx context.Context) (bool, error) {
+// sample returns at most so many keys of sessions, as far as it looked.
+func (s *Store) sample(ctx context.Context, most int) ([]string, error) {
 	pattern := strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`).Replace(s.cfg.Prefix) + "*"
+	var keys []string
 	var cursor uint64
-	for range cluesScanned / 500 {
-		page, err := s.client.Do(ctx, s.client.B().Scan().Cursor(cursor).Match(pattern).Count(500).Build()).AsScanEntry()
+	for range keysScanned / scanPage {
+		page, err := s.client.Do(ctx, s.client.B().Scan().Cursor(cursor).Match(pattern).Count(scanPage).Build()).AsScanEntry()
 		if err != nil {
-			return false, s.failed(ctx, err)
+			return nil, s.failed(ctx, err)
 		}
 		for _, key := range page.Elements {
 			if !s.cfg.reserved(strings.TrimPrefix(key, s.cfg.Prefix)) {
-				return false, nil
+				keys = append(keys, key)
 			}
 		}
-		if cursor = page.Cursor; cursor == 0 {
-			return true, nil
+		if cursor = page.Cursor; cursor == 0 || len(keys) >= most {
+			break
 		}
 	}
-	return false, nil
+	return keys[:min(len(keys), most)], nil
 }
