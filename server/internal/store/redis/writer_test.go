@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -290,5 +291,36 @@ func TestListIsPaged(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("listed %q, want %q", got, want)
 		}
+	}
+}
+
+// TestWriterFails: what cannot be written fails at once, and tells no token.
+func TestWriterFails(t *testing.T) {
+	for name, start := range map[string]func(t *testing.T) *redistest.Server{
+		"no MGET": func(t *testing.T) *redistest.Server { return redistest.Start(t, "--rename-command", "MGET", "") },
+		"no EVAL": func(t *testing.T) *redistest.Server { return redistest.Start(t, "--rename-command", "EVAL", "") },
+		"stopped": func(t *testing.T) *redistest.Server { return redistest.Start(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			w := openWriter(t, s, redis.Release16)
+			if name == "stopped" {
+				s.Stop(t)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			begin := time.Now()
+			for what, write := range map[string]func() error{
+				"create": func() error { _, err := w.Create(ctx, made("hunter2")); return err },
+				"extend": func() error { _, err := w.Extend(ctx, "hunter2", begin.Add(week), begin); return err },
+			} {
+				if err := write(); (what == "create" || name != "no EVAL") && !errors.Is(err, store.ErrUnavailable) || err != nil && strings.Contains(err.Error(), "hunter2") {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			if took := time.Since(begin); took > 30*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
 	}
 }
