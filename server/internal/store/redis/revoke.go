@@ -57,9 +57,8 @@ func (f *Feed) revoke(ctx context.Context, target feed.Target, tell bool) (_ fee
 	now := time.Now().UnixMilli() // the issuer's own times, not the protocol's
 	list, seconds := e.list, int64(0)
 	if e.list != "" {
-		list, seconds = formatActive(slices.DeleteFunc(parseActive(e.list), func(a active) bool {
-			return slices.Contains(e.tokens, a.Token)
-		}), now)
+		ended := setOf(e.tokens)
+		list, seconds = formatActive(slices.DeleteFunc(parseActive(e.list), func(a active) bool { return ended[a.Token] }), now)
 	}
 	mark := int64(0)
 	if f.cfg.RevokedMarks && target.Token == "" && target.Session == "" && target.Except == "" {

@@ -221,8 +221,10 @@ func (w *Writer) read(ctx context.Context, user string) (tokens []string, record
 		return nil, nil, err
 	}
 	var listed, keys []string
+	seen := make(map[string]bool)
 	for _, a := range parseActive(lists[0]) {
-		if !slices.Contains(listed, a.Token) {
+		if !seen[a.Token] {
+			seen[a.Token] = true
 			listed, keys = append(listed, a.Token), append(keys, w.key(a.Token))
 		}
 	}

@@ -324,3 +324,29 @@ func TestWriterFails(t *testing.T) {
 		})
 	}
 }
+
+// TestBigList: nobody bounds the issuer's list of a user's sessions; the work with it
+// grows as it does, and not with its square.
+func TestBigList(t *testing.T) {
+	s := redistest.Start(t)
+	i, w, f := redistest.NewIssuer(t, s, prefix), openWriter(t, s, redis.Release16), openFeed(t, s, redis.Config{Prefix: prefix})
+	if _, err := f.Register(t.Context(), feedtest.Bound); err != nil {
+		t.Fatal(err)
+	}
+	token, _ := i.SignIn("ann")
+	entries := []string{fmt.Sprintf(`{"token":%q,"expiresAt":4070908800000}`, token)}
+	for n := range 100_000 {
+		entries = append(entries, fmt.Sprintf(`{"token":"a token of thirty-two letters%06d","expiresAt":4070908800000}`, n))
+	}
+	i.Do("SET", prefix+"active-sessions-ann", "["+strings.Join(entries, ",")+"]")
+	begin := time.Now()
+	if got, err := w.Sessions(t.Context(), "ann", 2, store.Cursor{}); err != nil || len(got) != 1 {
+		t.Errorf("listed %d, %v", len(got), err)
+	}
+	if r, err := f.Revoke(t.Context(), feed.Target{User: "ann"}); err != nil || r.Sessions != 1 || len(listed(t, i)) != 0 {
+		t.Errorf("revoked: %+v, %v", r, err)
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
