@@ -354,3 +354,28 @@ func TestErrorsTellNoToken(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestPrefixes: whatever is in front of the issuer's keys, sessions are found, and their
+// ends are told of.
+func TestPrefixes(t *testing.T) {
+	for _, prefix := range []string{"", "sessiond:", "sessiond:app:", "s", `app[1]*?\:`} {
+		t.Run(prefix, func(t *testing.T) {
+			s := redistest.Start(t)
+			i := redistest.NewIssuer(t, s, prefix)
+			token, _ := i.SignIn("ann")
+			c := redis.Config{URL: s.URL(), Prefix: prefix}
+			st, f := open(t, c), openFeed(t, s, c)
+			reg := register(t, f)
+			if !lookup(t, st, token).Found {
+				t.Error("a session is not found")
+			}
+			if clues, err := st.Clues(t.Context(), "other"); err != nil || clues.Empty {
+				t.Errorf("%+v, %v", clues, err)
+			}
+			i.SignOut(token)
+			if n := poll(t, f, reg.Position); !slices.Contains(n.Events, ofKey(token)) {
+				t.Errorf("its end is not told of: %+v", n)
+			}
+		})
+	}
+}
