@@ -129,6 +129,7 @@ func (f *Feed) find(ctx context.Context, target feed.Target) (ending, error) {
 	for _, a := range parseActive(e.list) {
 		e.tokens = append(e.tokens, a.Token)
 	}
+	e.tokens = append(e.tokens, target.Also...)
 	if target.Session == "" && target.Except == "" || len(e.tokens) == 0 {
 		return e, nil
 	}

@@ -26,7 +26,7 @@ func (p place) openWriter(release redis.Release, preserved bool) store.Writer {
 	if err != nil {
 		p.t.Fatal(errors.Join(err, rows.Close()))
 	}
-	w := secondary.NewWriter(secondary.WriterConfig{Keys: keys, Rows: rows, Preserved: preserved, RowsFirst: release < redis.Release14})
+	w := secondary.NewWriter(secondary.WriterConfig{Keys: keys, Rows: rows, Preserved: preserved, RowsFirst: release < redis.Release14, ListRows: release >= redis.Release16 && !preserved})
 	p.t.Cleanup(func() {
 		if err := w.Close(); err != nil {
 			p.t.Error(err)
