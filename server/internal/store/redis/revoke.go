@@ -74,11 +74,8 @@ func (f *Feed) revoke(ctx context.Context, target feed.Target, tell bool) (_ fee
 	}
 	replid, answer, err := f.do(ctx, eval(f.client.B(), revokeScript, keys, event,
 		e.list, list, strconv.FormatInt(seconds, 10), strconv.FormatInt(now, 10), strconv.FormatInt(mark, 10)))
-	if err != nil {
-		if ctx.Err() != nil || !errors.Is(err, errRefused) {
-			err = fmt.Errorf("%w: %w", feed.ErrRepeat, err)
-		}
-		return feed.Revoked{}, false, err
+	if err != nil { // a script that was refused may have done half
+		return feed.Revoked{}, false, fmt.Errorf("%w: %w", feed.ErrRepeat, err)
 	}
 	texts, err := answer.AsStrSlice()
 	if err != nil || len(texts) != 3 {

@@ -240,7 +240,8 @@ func TestFullMemory(t *testing.T) {
 	s := redistest.Start(t, "--maxmemory-policy", "noeviction")
 	i := redistest.NewIssuer(t, s, prefix)
 	token, _ := i.SignIn("ann")
-	f := openFeed(t, s, redis.Config{Prefix: prefix})
+	i.SignIn("bob")
+	f := openFeed(t, s, redis.Config{Prefix: prefix, RevokedMarks: true})
 	reg := register(t, f)
 	sessions := open(t, redis.Config{URL: s.URL(), Prefix: prefix, RevokedMarks: true})
 	i.Do("CONFIG", "SET", "maxmemory", "1mb")
@@ -255,6 +256,9 @@ func TestFullMemory(t *testing.T) {
 	}
 	if lookup(t, sessions, token).Found {
 		t.Error("found after its end")
+	}
+	if r, err := f.Revoke(t.Context(), feed.Target{User: "bob"}); err != nil || r.Sessions != 1 || i.Text(prefix+"revoked-sessions-before-bob") == "" {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 
