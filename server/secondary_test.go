@@ -1,9 +1,12 @@
 package server_test
 
 import (
+	"bytes"
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -105,5 +108,29 @@ func exec(t *testing.T, path, statements string) {
 	_, err = db.ExecContext(t.Context(), statements)
 	if err = errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestNoFeedInRedis: where Redis is no change feed, what is said of it is what mends it
+// there, and not how a database gets one.
+func TestNoFeedInRedis(t *testing.T) {
+	redis := redistest.Start(t)
+	cfg := configuration(t)
+	cfg.Store = server.StoreConfig{
+		Driver:    server.DriverSQLite,
+		Secondary: &server.SecondaryConfig{URL: redis.URL() + "?protocol=2", ExpiresIn: 7 * 24 * time.Hour},
+	}
+	var said bytes.Buffer
+	srv, err := server.New(t.Context(), cfg, slog.New(slog.NewTextHandler(&said, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := srv.Run(over); err != nil {
+		t.Error(err)
+	}
+	if text := said.String(); !strings.Contains(text, "no change feed") || !strings.Contains(text, "RESP3") || strings.Contains(text, "feed install") {
+		t.Errorf("it says %s", text)
 	}
 }

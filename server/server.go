@@ -167,7 +167,7 @@ func (s *Server) openFeed(ctx context.Context) (feed.Source, error) {
 	}
 	source, err := openSource(ctx, s.cfg.Store, s.writer, s.cfg.Authority.StalenessBound)
 	if errors.Is(err, feed.ErrNotInstalled) && s.cfg.Feed.Mode != FeedRequired {
-		s.log.Warn("no change feed: cached sessions age out instead, sessions cannot be revoked here, and the store is read more often; sessiond feed install changes that", "reason", err)
+		s.log.Warn("no change feed: cached sessions age out instead, sessions cannot be revoked here, and the store is read more often; the reason says what is wanted", "reason", err)
 		return nil, nil
 	}
 	return source, err

@@ -140,6 +140,9 @@ type Target struct {
 	Except string
 	// ExceptToken is its token, where it is known: a session need not hold its id.
 	ExceptToken string
+	// Also are tokens of sessions of the user that the store's own list may have lost;
+	// only with Except.
+	Also []string
 	// Keep ends rows rather than deletes them, as the issuer does where rows outlive
 	// their sessions: expiresAt becomes now.
 	Keep bool

@@ -11,7 +11,7 @@ import (
 )
 
 // ErrNoFeed means that sessions cannot be revoked through this authority.
-var ErrNoFeed = errors.New("revoking needs the change feed: run sessiond feed install, with --without-triggers where the rights for triggers are missing")
+var ErrNoFeed = errors.New("revoking needs the change feed: with feed.mode=required the authority says at its start what is missing; for tables that is sessiond feed install, with --without-triggers where the rights for triggers are missing")
 
 const (
 	firstRegistryPause = time.Millisecond

@@ -15,7 +15,9 @@ type Writer interface {
 	// made by the database; the id that the row has is returned.
 	Create(ctx context.Context, s NewSession) (id string, err error)
 
-	// Extend moves a session's expiry, and reports whether it was there and not over.
+	// Extend moves a session's expiry, and reports whether it did: the session was there,
+	// not over, and its row not written since updated. It may have been ended meanwhile,
+	// in a row that is kept.
 	Extend(ctx context.Context, token string, expires, updated time.Time) (bool, error)
 
 	// Sessions names at most limit sessions of a user, newest first, after one.

@@ -95,8 +95,9 @@ func (w *Writer) write(c *catalog, m *schema.Mapping) {
 		equals(user, c.typeOf(m.User, m.User.Fields["id"].Name), 3), column("id"))
 
 	is := func(field string, parameter int) string { return equals("s."+column(field), typeOf(field), parameter) }
-	w.extend = fmt.Sprintf(`UPDATE %s AS s SET %s = %s, %s = %s WHERE %s AND s.%s >= %s`, table.SQL(),
-		column("expiresAt"), instant("expiresAt", 2), column("updatedAt"), instant("updatedAt", 3), is("token", 1), column("expiresAt"), instant("expiresAt", 3))
+	w.extend = fmt.Sprintf(`UPDATE %s AS s SET %s = %s, %s = %s WHERE %s AND s.%s >= %s AND (s.%s < %s) IS NOT FALSE`, table.SQL(),
+		column("expiresAt"), instant("expiresAt", 2), column("updatedAt"), instant("updatedAt", 3), is("token", 1),
+		column("expiresAt"), instant("expiresAt", 3), column("updatedAt"), instant("updatedAt", 3))
 	created := "s." + column("createdAt")
 	w.sessions = fmt.Sprintf(`SELECT s.%[1]s::text, s.%[2]s::text, %[3]s FROM %[4]s AS s
 WHERE %[5]s AND ($2::timestamptz IS NULL OR (%[3]s, s.%[2]s::text COLLATE "C") < (%[6]s, $3::text COLLATE "C"))

@@ -20,8 +20,9 @@ import (
 // maxEvents is the most events that one read brings.
 const maxEvents = 10_000
 
-// feedPrefix is in front of sessiond's own keys.
-const feedPrefix = "sessiond:"
+// feedPrefix is in front of sessiond's own keys: its name, and the brace in which they
+// have the issuer's prefix, which may itself be "sessiond:".
+const feedPrefix = "sessiond:{"
 
 // Feed is the change feed and the registry of sessions that live in Redis alone. It
 // implements [feed.Source]: what the issuer changes comes as invalidations of the

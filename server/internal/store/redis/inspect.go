@@ -12,7 +12,7 @@ import (
 
 // keysOf are the feed's own keys.
 func keysOf(c Config) []string {
-	base := feedPrefix + "{" + c.Prefix + "}"
+	base := feedPrefix + c.Prefix + "}"
 	return []string{base, base + ":events"}
 }
 

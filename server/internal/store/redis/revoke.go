@@ -57,9 +57,8 @@ func (f *Feed) revoke(ctx context.Context, target feed.Target, tell bool) (_ fee
 	now := time.Now().UnixMilli() // the issuer's own times, not the protocol's
 	list, seconds := e.list, int64(0)
 	if e.list != "" {
-		list, seconds = formatActive(slices.DeleteFunc(parseActive(e.list), func(a active) bool {
-			return slices.Contains(e.tokens, a.Token)
-		}), now)
+		ended := setOf(e.tokens)
+		list, seconds = formatActive(slices.DeleteFunc(parseActive(e.list), func(a active) bool { return ended[a.Token] }), now)
 	}
 	mark := int64(0)
 	if f.cfg.RevokedMarks && target.Token == "" && target.Session == "" && target.Except == "" {
@@ -75,11 +74,8 @@ func (f *Feed) revoke(ctx context.Context, target feed.Target, tell bool) (_ fee
 	}
 	replid, answer, err := f.do(ctx, eval(f.client.B(), revokeScript, keys, event,
 		e.list, list, strconv.FormatInt(seconds, 10), strconv.FormatInt(now, 10), strconv.FormatInt(mark, 10)))
-	if err != nil {
-		if ctx.Err() != nil || !errors.Is(err, errRefused) {
-			err = fmt.Errorf("%w: %w", feed.ErrRepeat, err)
-		}
-		return feed.Revoked{}, false, err
+	if err != nil { // a script that was refused may have done half
+		return feed.Revoked{}, false, fmt.Errorf("%w: %w", feed.ErrRepeat, err)
 	}
 	texts, err := answer.AsStrSlice()
 	if err != nil || len(texts) != 3 {
@@ -130,6 +126,7 @@ func (f *Feed) find(ctx context.Context, target feed.Target) (ending, error) {
 	for _, a := range parseActive(e.list) {
 		e.tokens = append(e.tokens, a.Token)
 	}
+	e.tokens = append(e.tokens, target.Also...)
 	if target.Session == "" && target.Except == "" || len(e.tokens) == 0 {
 		return e, nil
 	}

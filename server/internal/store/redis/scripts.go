@@ -77,15 +77,16 @@ return {life, tostring(redis.call('HINCRBY', KEYS[1], 'rev', 1))}`
 	// revoked sessions, KEYS[5…] sessions. ARGV: the event without its revision, empty for none; the
 	// list as it was read and as it is to be, its seconds; the mark in ms and its
 	// seconds, 0 for none. It returns no life where the list has changed meanwhile.
+	// It deletes first: a server whose memory is full lets a script write that has.
 	revokeScript = lifeScript + `
 if not life then return {'gone', '0', '0'} end
 if (redis.call('GET', KEYS[3]) or '') ~= ARGV[2] then return {'', '0', '0'} end
+local ended = 0
+for i = 5, #KEYS do ended = ended + redis.call('DEL', KEYS[i]) end
 if tonumber(ARGV[6]) > 0 then
   local before = tonumber(redis.call('GET', KEYS[4]) or '0') or 0
   if before < tonumber(ARGV[5]) then redis.call('SET', KEYS[4], ARGV[5], 'EX', ARGV[6]) end
 end
-local ended = 0
-for i = 5, #KEYS do ended = ended + redis.call('DEL', KEYS[i]) end
 if ARGV[3] ~= ARGV[2] then
   if ARGV[3] == '' then redis.call('DEL', KEYS[3]) else redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[4]) end
 end

@@ -240,7 +240,8 @@ func TestFullMemory(t *testing.T) {
 	s := redistest.Start(t, "--maxmemory-policy", "noeviction")
 	i := redistest.NewIssuer(t, s, prefix)
 	token, _ := i.SignIn("ann")
-	f := openFeed(t, s, redis.Config{Prefix: prefix})
+	i.SignIn("bob")
+	f := openFeed(t, s, redis.Config{Prefix: prefix, RevokedMarks: true})
 	reg := register(t, f)
 	sessions := open(t, redis.Config{URL: s.URL(), Prefix: prefix, RevokedMarks: true})
 	i.Do("CONFIG", "SET", "maxmemory", "1mb")
@@ -255,6 +256,9 @@ func TestFullMemory(t *testing.T) {
 	}
 	if lookup(t, sessions, token).Found {
 		t.Error("found after its end")
+	}
+	if r, err := f.Revoke(t.Context(), feed.Target{User: "bob"}); err != nil || r.Sessions != 1 || i.Text(prefix+"revoked-sessions-before-bob") == "" {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 
@@ -352,5 +356,30 @@ func TestErrorsTellNoToken(t *testing.T) {
 	register(t, f)
 	if _, err := f.Revoke(t.Context(), feed.Target{Token: "hunter2"}); !errors.Is(err, store.ErrUnavailable) || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestPrefixes: whatever is in front of the issuer's keys, sessions are found, and their
+// ends are told of.
+func TestPrefixes(t *testing.T) {
+	for _, prefix := range []string{"", "sessiond:", "sessiond:app:", "s", `app[1]*?\:`} {
+		t.Run(prefix, func(t *testing.T) {
+			s := redistest.Start(t)
+			i := redistest.NewIssuer(t, s, prefix)
+			token, _ := i.SignIn("ann")
+			c := redis.Config{URL: s.URL(), Prefix: prefix}
+			st, f := open(t, c), openFeed(t, s, c)
+			reg := register(t, f)
+			if !lookup(t, st, token).Found {
+				t.Error("a session is not found")
+			}
+			if clues, err := st.Clues(t.Context(), "other"); err != nil || clues.Empty {
+				t.Errorf("%+v, %v", clues, err)
+			}
+			i.SignOut(token)
+			if n := poll(t, f, reg.Position); !slices.Contains(n.Events, ofKey(token)) {
+				t.Errorf("its end is not told of: %+v", n)
+			}
+		})
 	}
 }

@@ -221,8 +221,10 @@ func (w *Writer) read(ctx context.Context, user string) (tokens []string, record
 		return nil, nil, err
 	}
 	var listed, keys []string
+	seen := make(map[string]bool)
 	for _, a := range parseActive(lists[0]) {
-		if !slices.Contains(listed, a.Token) {
+		if !seen[a.Token] {
+			seen[a.Token] = true
 			listed, keys = append(listed, a.Token), append(keys, w.key(a.Token))
 		}
 	}
@@ -305,7 +307,8 @@ func (w *Writer) change(ctx context.Context, script string, keys []string, args 
 
 // get reads keys; what is not there is empty.
 func (w *Writer) get(ctx context.Context, keys ...string) ([]string, error) {
-	messages, err := w.client.Do(ctx, w.client.B().Mget().Key(keys...).Build()).ToArray()
+	// Arbitrary: see [inEra].
+	messages, err := w.client.Do(ctx, w.client.B().Arbitrary("MGET").Keys(keys...).Build()).ToArray()
 	if err != nil {
 		return nil, w.failed(ctx, err)
 	}
@@ -323,7 +326,7 @@ func (w *Writer) failed(ctx context.Context, err error) error {
 		return fmt.Errorf("write a session: %w", ctx.Err())
 	}
 	if _, refused := rueidis.IsRedisErr(err); refused {
-		return fmt.Errorf("%w: redis %s: %v: sessions are written with EVAL, GET, MGET, SET and DEL on keys %s*", store.ErrUnavailable, w.location, err, w.cfg.Prefix) //nolint:errorlint // the driver's errors do not leave
+		return fmt.Errorf("%w: redis %s: %s: sessions are written with EVAL, GET, MGET, SET and DEL on keys %s*", store.ErrUnavailable, w.location, textOf(err), w.cfg.Prefix)
 	}
 	return unavailable(w.location, err)
 }

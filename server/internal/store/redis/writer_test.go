@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -290,5 +291,62 @@ func TestListIsPaged(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("listed %q, want %q", got, want)
 		}
+	}
+}
+
+// TestWriterFails: what cannot be written fails at once, and tells no token.
+func TestWriterFails(t *testing.T) {
+	for name, start := range map[string]func(t *testing.T) *redistest.Server{
+		"no MGET": func(t *testing.T) *redistest.Server { return redistest.Start(t, "--rename-command", "MGET", "") },
+		"no EVAL": func(t *testing.T) *redistest.Server { return redistest.Start(t, "--rename-command", "EVAL", "") },
+		"stopped": func(t *testing.T) *redistest.Server { return redistest.Start(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			w := openWriter(t, s, redis.Release16)
+			if name == "stopped" {
+				s.Stop(t)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			begin := time.Now()
+			for what, write := range map[string]func() error{
+				"create": func() error { _, err := w.Create(ctx, made("hunter2")); return err },
+				"extend": func() error { _, err := w.Extend(ctx, "hunter2", begin.Add(week), begin); return err },
+			} {
+				if err := write(); (what == "create" || name != "no EVAL") && !errors.Is(err, store.ErrUnavailable) || err != nil && strings.Contains(err.Error(), "hunter2") {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			if took := time.Since(begin); took > 30*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
+// TestBigList: nobody bounds the issuer's list of a user's sessions; the work with it
+// grows as it does, and not with its square.
+func TestBigList(t *testing.T) {
+	s := redistest.Start(t)
+	i, w, f := redistest.NewIssuer(t, s, prefix), openWriter(t, s, redis.Release16), openFeed(t, s, redis.Config{Prefix: prefix})
+	if _, err := f.Register(t.Context(), feedtest.Bound); err != nil {
+		t.Fatal(err)
+	}
+	token, _ := i.SignIn("ann")
+	entries := []string{fmt.Sprintf(`{"token":%q,"expiresAt":4070908800000}`, token)}
+	for n := range 100_000 {
+		entries = append(entries, fmt.Sprintf(`{"token":"a token of thirty-two letters%06d","expiresAt":4070908800000}`, n))
+	}
+	i.Do("SET", prefix+"active-sessions-ann", "["+strings.Join(entries, ",")+"]")
+	begin := time.Now()
+	if got, err := w.Sessions(t.Context(), "ann", 2, store.Cursor{}); err != nil || len(got) != 1 {
+		t.Errorf("listed %d, %v", len(got), err)
+	}
+	if r, err := f.Revoke(t.Context(), feed.Target{User: "ann"}); err != nil || r.Sessions != 1 || len(listed(t, i)) != 0 {
+		t.Errorf("revoked: %+v, %v", r, err)
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }

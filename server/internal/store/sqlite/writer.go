@@ -138,8 +138,8 @@ func (w *Writer) Extend(ctx context.Context, token string, expires, updated time
 	if err != nil {
 		return false, w.failed(ctx, err)
 	}
-	result, err := w.db.ExecContext(ctx, fmt.Sprintf("UPDATE %s SET %s = ?, %s = ? WHERE %s = ? AND %s >= ?", w.mapping.Session.SQL(),
-		w.column("expiresAt"), w.column("updatedAt"), w.column("token"), w.column("expiresAt")), expiresAt, updatedAt, token, now)
+	result, err := w.db.ExecContext(ctx, fmt.Sprintf("UPDATE %s SET %s = ?, %s = ? WHERE %s = ? AND %s >= ? AND (%s < ?) IS NOT FALSE", w.mapping.Session.SQL(),
+		w.column("expiresAt"), w.column("updatedAt"), w.column("token"), w.column("expiresAt"), w.column("updatedAt")), expiresAt, updatedAt, token, now, updatedAt)
 	if err != nil {
 		return false, w.failed(ctx, err)
 	}
