@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/redis/rueidis"
+
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/server/internal/store/schema"
 )
@@ -25,7 +27,9 @@ func (s *Store) Clues(ctx context.Context, token string) (c store.Clues, err err
 		// which readers of Better Auth's sessions like to call them.
 		for _, prefix := range []string{"better-auth:", "", "session:", "better-auth:session:"} {
 			n, err := s.client.Do(ctx, s.client.B().Exists().Key(prefix+token).Build()).AsInt64()
+			_, answered := rueidis.IsRedisErr(err)
 			switch {
+			case answered: // an ACL that allows our prefix alone
 			case err != nil:
 				return c, s.failed(ctx, err)
 			case n > 0 && prefix != s.cfg.Prefix:

@@ -247,6 +247,11 @@ func TestClues(t *testing.T) {
 	if c := clues(s, "t"); c.Prefix == nil || *c.Prefix != "session:" {
 		t.Errorf("under another prefix: %+v", c)
 	}
+	i.Do("ACL", "SETUSER", "reader", "on", ">password", "~"+prefix+"*", "+@all")
+	narrow := open(t, redis.Config{URL: strings.Replace(server.URL(), "redis://", "redis://reader:password@", 1), Prefix: prefix})
+	if c := clues(narrow, "t"); c.Empty || c.Prefix != nil {
+		t.Errorf("where other prefixes may not be read: %+v", c)
+	}
 	odd := open(t, redis.Config{URL: server.URL(), Prefix: "a*[b]?\\:"})
 	if c := clues(odd, "none"); !c.Empty {
 		t.Errorf("a prefix of special characters: %+v", c)
