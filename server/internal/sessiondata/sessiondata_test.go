@@ -240,6 +240,7 @@ func TestGoodFor(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	expiring := encode(`{"alg":"HS256"}`) + "." + encode(`{"session":{"a":1},"user":{"b":2},"exp":1800000100}`)
 	header := testName + "=" + expiring + "." + mac(expiring)
+	sealed := testName + "=" + seal(t, func(id string) string { return `{"alg":"dir","enc":"A256CBC-HS512","kid":"` + id + `"}` }, `{"session":{"a":1},"user":{"b":2},"exp":1800000099.5}`)
 	tests := []struct {
 		name     string
 		version  sessioncookie.Version
@@ -247,6 +248,7 @@ func TestGoodFor(t *testing.T) {
 		header   string
 		want     time.Duration
 	}{
+		{"expires within, and the clocks' tolerance", sessioncookie.V1_4, sessiondata.JWE, sealed, 115 * time.Second},
 		{"expires within", sessioncookie.V1_4, sessiondata.JWT, header, 100 * time.Second},
 		{"later issuers go on", sessioncookie.V1_6, sessiondata.JWT, header, 5 * time.Minute},
 		{"no such cookie", sessioncookie.V1_4, sessiondata.JWT, "theme=dark", 5 * time.Minute},
@@ -256,11 +258,15 @@ func TestGoodFor(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := mustChecker(t, tt.version, tt.strategy)
 			got := c.GoodFor(request(tt.header), now, 5*time.Minute)
-			if got > tt.want || got < tt.want-2*time.Second {
+			if got > tt.want || got < tt.want-time.Millisecond {
 				t.Errorf("got %v, want at most %v", got, tt.want)
 			}
-			if got < 5*time.Minute && c.Rejects(request(tt.header), now.Add(got)) {
-				t.Error("rejected before its time")
+			if got < 5*time.Minute && (c.Rejects(request(tt.header), now.Add(got)) || !c.Rejects(request(tt.header), now.Add(tt.want))) {
+				t.Error("rejected before its time, or not then")
+			}
+			once := testing.AllocsPerRun(10, func() { c.Rejects(request(tt.header), now) })
+			if all := testing.AllocsPerRun(10, func() { c.GoodFor(request(tt.header), now, 5*time.Minute) }); all > 2*once {
+				t.Errorf("%v allocations, where reading it once takes %v", all, once)
 			}
 		})
 	}
