@@ -99,7 +99,7 @@ secrecy: ## Look for six bytes of a token or a secret in what explain says, a mi
 HEADERS ?= 4600
 
 .PHONY: differential
-differential: prepare ## Compare verdicts with real Better Auth: two versions, 23 configurations (HEADERS=4600 each)
+differential: prepare ## Compare verdicts with real Better Auth: two versions, 23 configurations (HEADERS=4600 each), 7 without a store (a fifth)
 	SESSIOND_TEST_DIFFERENTIAL=$(HEADERS) go test -count=1 -timeout=60m -v ./server/internal/differential
 
 .PHONY: differential-bugs

@@ -16,7 +16,7 @@ import (
 // explainStateless goes on after the token has verified, where the issuer has no store.
 func (a *Authority) explainStateless(e Explanation, c Credential, reading sessioncookie.Reading, now time.Time) Explanation {
 	payload, state := a.openCookie(c, reading, now)
-	answer := a.fromCookie(c, reading, now)
+	answer := a.fromPayload(payload, state, reading, now)
 	v := answer.Verdict
 	detail := a.describeCookie(reading, payload, state)
 	if state == sessiondata.Good && answer.Record.Unreadable == "" {

@@ -54,6 +54,11 @@ func (a *Authority) openCookie(c Credential, reading sessioncookie.Reading, now 
 // nobody but the cookie knows of the session, so there is no change to be told of.
 func (a *Authority) fromCookie(c Credential, reading sessioncookie.Reading, now time.Time) Answer {
 	payload, state := a.openCookie(c, reading, now)
+	return a.fromPayload(payload, state, reading, now)
+}
+
+// fromPayload answers from what was found in the cookie.
+func (a *Authority) fromPayload(payload *sessiondata.Payload, state sessiondata.State, reading sessioncookie.Reading, now time.Time) Answer {
 	answer := Answer{
 		Verdict: Verdict{Reason: cookieReasons[state]}, Record: &store.Record{}, Secret: reading.Secret,
 		Verified: true, Key: feed.KeyOf(reading.Token),

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sessiond/sessiond/server"
@@ -31,14 +32,29 @@ func (r *reader) sessionData(version sessioncookie.Version) sessiondata.Config {
 		Keys: r.cacheKeys(version, strategy), Bind: r.boolean(keyBindSessionData),
 	}
 	if len(cfg.Keys) > 0 {
-		if u, err := url.Parse(r.text(keyBaseURL)); err == nil && u.Host != "" {
-			cfg.Origin = u.Scheme + "://" + u.Host
-		}
+		cfg.Origin = origin(r.text(keyBaseURL))
 	}
 	if cfg.Bind && !r.isStateless() {
 		r.fail(keyBindSessionData, "is about sessions that are cookies: it needs %s=%s", keyStoreDriver, server.DriverNone)
 	}
 	return cfg
+}
+
+// origin is that of a base URL as the issuer writes it: in lower case, without the
+// scheme's own port. Empty: there is none.
+func origin(base string) string {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	host := strings.ToLower(u.Host)
+	switch u.Scheme {
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	}
+	return u.Scheme + "://" + host
 }
 
 func (r *reader) cacheKeys(version sessioncookie.Version, strategy string) []sessiondata.Key {

@@ -118,3 +118,26 @@ func TestCacheSecrets(t *testing.T) {
 		}
 	}
 }
+
+// TestCacheOrigin: a cookie signed by the jwt plugin names the issuer's origin as
+// JavaScript writes one, whatever the spelling of its base URL.
+func TestCacheOrigin(t *testing.T) {
+	jwks := write(t, "jwks.json", `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"bPyIR89_IFoJ5kr96BoO-bPUrRKyfJMgjKcOlyQSlCg"}]}`)
+	for base, want := range map[string]string{
+		"":                                        "",
+		"https://auth.example.com":                "https://auth.example.com",
+		"https://Auth.Example.com:443/api/auth/":  "https://auth.example.com",
+		"HTTP://auth.example.com:80":              "http://auth.example.com",
+		"http://auth.example.com:443":             "http://auth.example.com:443",
+		"https://[2001:DB8::1]:8443/?a=b":         "https://[2001:db8::1]:8443",
+		"https://user:word@auth.example.com:4430": "https://auth.example.com:4430",
+	} {
+		cfg, err := loadStateless(t, map[string]string{"issuer.base_url": base, "issuer.cookie_cache": "jwt", "issuer.cookie_cache_jwks_file": jwks})
+		if err != nil {
+			t.Fatalf("%q: %v", base, err)
+		}
+		if got := cfg.Server.Authority.Companions[0].SessionData.Origin; got != want {
+			t.Errorf("%q: origin %q, want %q", base, got, want)
+		}
+	}
+}

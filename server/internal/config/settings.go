@@ -154,7 +154,7 @@ var settings = []Setting{
 	{Key: keySecretFile, Type: "path", Help: "File that holds issuer.secret; the other way to give it. One line break at its end is not part of the secret."},
 	{Key: keyRetiredFile, Type: "path", Help: "File of former secrets, one a line. Their signatures are recognised and refused as RETIRED_SECRET."},
 	{Key: keyAcceptRetired, Type: "bool", Default: "false", Help: "Accept signatures made with retired secrets. The issuer does not."},
-	{Key: keyBaseURL, Type: "URL", Help: "The issuer's baseURL. Only its scheme counts: https means that cookie names carry __Secure-."},
+	{Key: keyBaseURL, Type: "URL", Help: "The issuer's baseURL. Its scheme counts: https means that cookie names carry __Secure-. With issuer.cookie_cache_jwks_file its origin does too: the cookie has to name it."},
 	{Key: keySecureCookies, Type: "auto|true|false", Default: "auto", Help: "The issuer's advanced.useSecureCookies. auto: by issuer.base_url, and where that is not set either, both names are read, __Secure- first."},
 	{Key: keyCookiePrefix, Type: "text", Help: "The issuer's advanced.cookiePrefix. Empty: better-auth."},
 	{Key: keyCookieName, Type: "text", Help: "The issuer's advanced.cookies.session_token.name. Empty: PREFIX.session_token. (session.cookieName is not a Better Auth option; the issuer ignores it, so leave this empty then.)"},

@@ -94,7 +94,7 @@ func (c *Checker) openJWT(data string) (payload []byte, _ State) {
 // openJWE opens a compact JWE of alg "dir" and enc "A256CBC-HS512" (RFC 7518,
 // section 5.2) by a derived key: the one that the header names, else any.
 func (c *Checker) openJWE(data string) (payload []byte, _ State) {
-	parts := strings.Split(data, ".")
+	parts := strings.SplitN(data, ".", 6)
 	if len(parts) != 5 || parts[1] != "" {
 		return nil, Unreadable
 	}
@@ -161,7 +161,7 @@ type jws struct {
 }
 
 func splitJWS(data string) (parts jws, header joseHeader, ok bool) {
-	pieces := strings.Split(data, ".")
+	pieces := strings.SplitN(data, ".", 4)
 	if len(pieces) != 3 {
 		return jws{}, joseHeader{}, false
 	}

@@ -2,6 +2,7 @@ package sessiondata
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"math"
@@ -9,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // maxDepth bounds recursion over a payload.
@@ -68,23 +71,13 @@ func (v value) get(key string) value {
 	return v.object.values[key]
 }
 
-// spread is {...v}: the properties of an object, the elements of an array and the
-// characters of a string by their index, nothing of anything else. Characters
-// beyond U+FFFF count as one here; the issuer never signs a string.
+// spread is {...v}: the properties of an object, nothing of what has none. It is not for
+// strings and arrays.
 func (v value) spread() *object {
 	o := &object{}
-	switch v.kind {
-	case kindObject:
+	if v.kind == kindObject {
 		for _, key := range v.object.keys {
 			o.set(key, v.object.values[key])
-		}
-	case kindArray:
-		for i, element := range v.array {
-			o.set(strconv.Itoa(i), element)
-		}
-	case kindString:
-		for i, c := range []rune(v.text) {
-			o.set(strconv.Itoa(i), value{kind: kindString, text: string(c)})
 		}
 	}
 	return o
@@ -112,16 +105,22 @@ func parseJSON(text []byte) (value, error) {
 	if !json.Valid(text) {
 		return value{}, errSyntax
 	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	return readValue(d, 0)
+	p := parser{json.NewDecoder(bytes.NewReader(text)), text}
+	p.UseNumber()
+	return p.value(0)
 }
 
-func readValue(d *json.Decoder, depth int) (value, error) {
+// parser reads valid JSON.
+type parser struct {
+	*json.Decoder
+	text []byte
+}
+
+func (p parser) value(depth int) (value, error) {
 	if depth > maxDepth {
 		return value{}, errTooDeep
 	}
-	token, err := d.Token()
+	token, err := p.token()
 	if err != nil {
 		return value{}, errSyntax
 	}
@@ -143,47 +142,111 @@ func readValue(d *json.Decoder, depth int) (value, error) {
 		return value{kind: kindString, text: t}, nil
 	case json.Delim:
 		if t == '[' {
-			return readArray(d, depth)
+			return p.array(depth)
 		}
-		return readObject(d, depth)
+		return p.object(depth)
 	default:
 		return value{}, errSyntax
 	}
 }
 
-func readArray(d *json.Decoder, depth int) (value, error) {
+func (p parser) array(depth int) (value, error) {
 	v := value{kind: kindArray}
-	for d.More() {
-		element, err := readValue(d, depth+1)
+	for p.More() {
+		element, err := p.value(depth + 1)
 		if err != nil {
 			return value{}, err
 		}
 		v.array = append(v.array, element)
 	}
-	if _, err := d.Token(); err != nil {
+	if _, err := p.token(); err != nil {
 		return value{}, errSyntax
 	}
 	return v, nil
 }
 
-func readObject(d *json.Decoder, depth int) (value, error) {
+func (p parser) object(depth int) (value, error) {
 	v := value{kind: kindObject, object: &object{}}
-	for d.More() {
-		token, err := d.Token()
+	for p.More() {
+		token, err := p.token()
 		key, ok := token.(string)
 		if err != nil || !ok {
 			return value{}, errSyntax
 		}
-		member, err := readValue(d, depth+1)
+		member, err := p.value(depth + 1)
 		if err != nil {
 			return value{}, err
 		}
 		v.object.set(key, member)
 	}
-	if _, err := d.Token(); err != nil {
+	if _, err := p.token(); err != nil {
 		return value{}, errSyntax
 	}
 	return v, nil
+}
+
+// token is the next one. A half of a surrogate pair, which JavaScript's strings may hold
+// and encoding/json makes U+FFFD of, is kept: a text cut in the middle of an emoji has one.
+func (p parser) token() (json.Token, error) {
+	before := p.InputOffset()
+	token, err := p.Token()
+	if s, ok := token.(string); ok && strings.ContainsRune(s, utf8.RuneError) {
+		token = unquote(p.text[before:p.InputOffset()])
+	}
+	return token, err
+}
+
+// unquote reads the string that JSON text ends with. Halves of surrogate pairs become
+// three bytes each, as if UTF-8 had them, which no other string has: see [halfAt].
+func unquote(text []byte) string {
+	text = text[bytes.IndexByte(text, '"')+1 : len(text)-1]
+	var out []byte
+	for len(text) > 0 {
+		if text[0] != '\\' {
+			r, size := utf8.DecodeRune(text)
+			out, text = utf8.AppendRune(out, r), text[size:]
+			continue
+		}
+		if text[1] != 'u' {
+			out = append(out, escapes[text[1]])
+			text = text[2:]
+			continue
+		}
+		r := escaped(text)
+		text = text[6:]
+		if pair := utf16.DecodeRune(r, escaped(text)); pair != utf8.RuneError {
+			r, text = pair, text[6:]
+		}
+		if utf16.IsSurrogate(r) {
+			out = append(out, 0xe0|byte(r>>12), 0x80|byte(r>>6&0x3f), 0x80|byte(r&0x3f))
+		} else {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return string(out)
+}
+
+var escapes = map[byte]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+
+// escaped is what the \u at the beginning of text stands for, 0 if there is none.
+func escaped(text []byte) rune {
+	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
+		return 0
+	}
+	r, err := strconv.ParseUint(string(text[2:6]), 16, 16)
+	if err != nil {
+		return 0
+	}
+	return rune(r)
+}
+
+// halfAt returns the half of a surrogate pair that is at an index of what unquote made;
+// 0: there is none.
+func halfAt(s string, i int) rune {
+	if s[i] != 0xed || i+2 >= len(s) || s[i+1] < 0xa0 {
+		return 0
+	}
+	return 0xd000 | rune(s[i+1]&0x3f)<<6 | rune(s[i+2]&0x3f)
 }
 
 // revive returns the text that JavaScript writes for the Date that the issuer
@@ -269,29 +332,37 @@ func (v value) appendJSON(dst []byte) []byte {
 // ordered returns the keys as JavaScript lists them: array indexes first, in
 // ascending order, then the others as they came.
 func (o *object) ordered() []string {
-	keys := slices.Clone(o.keys)
-	slices.SortStableFunc(keys, func(a, b string) int {
-		i, aIndex := arrayIndex(a)
-		j, bIndex := arrayIndex(b)
-		switch {
-		case aIndex && bIndex:
-			return int(i - j)
-		case aIndex:
-			return -1
-		case bIndex:
-			return 1
-		default:
-			return 0
+	type indexed struct {
+		index int64
+		key   string
+	}
+	var indexes []indexed
+	for _, key := range o.keys {
+		if n, ok := arrayIndex(key); ok {
+			indexes = append(indexes, indexed{n, key})
 		}
-	})
+	}
+	if len(indexes) == 0 {
+		return o.keys
+	}
+	slices.SortFunc(indexes, func(a, b indexed) int { return cmp.Compare(a.index, b.index) })
+	keys := make([]string, 0, len(o.keys))
+	for _, i := range indexes {
+		keys = append(keys, i.key)
+	}
+	for _, key := range o.keys {
+		if _, ok := arrayIndex(key); !ok {
+			keys = append(keys, key)
+		}
+	}
 	return keys
 }
 
 // arrayIndex reports whether key is the plain decimal form of a number below
 // 2^32-1.
 func arrayIndex(key string) (n int64, ok bool) {
-	if len(key) > 10 {
-		return 0, false
+	if len(key) == 0 || len(key) > 10 || key[0] < '0' || key[0] > '9' {
+		return 0, false // most keys, and no error made of them
 	}
 	n, err := strconv.ParseInt(key, 10, 64)
 	return n, err == nil && n >= 0 && n < math.MaxUint32 && strconv.FormatInt(n, 10) == key
@@ -319,7 +390,12 @@ func appendNumber(dst []byte, f float64) []byte {
 func appendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
-	for i := range len(s) {
+	for i := 0; i < len(s); i++ {
+		if half := halfAt(s, i); half != 0 {
+			dst = append(dst, '\\', 'u', 'd', hex[half>>8&15], hex[half>>4&15], hex[half&15])
+			i += 2
+			continue
+		}
 		switch c := s[i]; c {
 		case '"', '\\':
 			dst = append(dst, '\\', c)

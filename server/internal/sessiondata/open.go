@@ -116,14 +116,15 @@ func (c *Checker) payload(data string, now time.Time) (*Payload, State) {
 		return nil, Unreadable
 	}
 	expires := payload.get("expiresAt")
-	if c.version >= sessioncookie.V1_7 && expires.kind != kindNumber {
-		return nil, Unreadable
+	dated := expires.kind == kindNumber && !math.IsInf(expires.number, 0)
+	if !dated && (c.version >= sessioncookie.V1_7 || expires.kind != kindUndefined) {
+		return nil, Unreadable // null, say, is 0 to the issuer, and over
 	}
 	p, ok := c.read(payload.get("session"))
 	if !ok {
 		return nil, Unreadable
 	}
-	if expires.kind == kindNumber {
+	if dated {
 		p.Until = instantOf(expires.number)
 	}
 	return p, Good

@@ -32,6 +32,7 @@ func TestOpenStates(t *testing.T) {
 	good := compact(testPair, later)
 	bent := strings.Replace(testPair, "Alice", "Mallory", 1)
 	forged := encode(`{"session":{` + bent + `},"expiresAt":` + later + `,"signature":"` + mac(`{`+testPair+`,"expiresAt":`+later+`}`) + `"}`)
+	endless := encode(`{"session":{` + testPair + `},"expiresAt":1e999,"signature":"` + mac(`{`+testPair+`,"expiresAt":null}`) + `"}`)
 	tests := []struct {
 		name, cookie, token string
 		v1_4, v1_6, v1_7    sessiondata.State
@@ -50,6 +51,8 @@ func TestOpenStates(t *testing.T) {
 		{"another version", testName + "=" + compact(testPair+`,"version":"2"`, later), testToken, sessiondata.OtherVersion, sessiondata.OtherVersion, sessiondata.OtherVersion},
 		{"an empty version", testName + "=" + compact(testPair+`,"version":""`, later), testToken, sessiondata.Good, sessiondata.Good, sessiondata.Good},
 		{"its last millisecond", testName + "=" + compact(testPair, "1800000000500"), testToken, sessiondata.Good, sessiondata.Good, sessiondata.Good},
+		{"an end that is none", testName + "=" + compact(testPair, "null"), testToken, sessiondata.Unreadable, sessiondata.Unreadable, sessiondata.Unreadable},
+		{"an end beyond numbers", testName + "=" + endless, testToken, sessiondata.Unreadable, sessiondata.Unreadable, sessiondata.Unreadable},
 		{"over", testName + "=" + compact(testPair, "1800000000499"), testToken, sessiondata.Expired, sessiondata.Expired, sessiondata.Expired},
 		{"the session in it over", testName + "=" + compact(strings.Replace(testPair, "2027-01-22", "2027-01-14", 1), later), testToken, sessiondata.Expired, sessiondata.Expired, sessiondata.Expired},
 	}

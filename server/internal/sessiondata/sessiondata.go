@@ -28,6 +28,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/sessiond/sessiond/sessioncookie"
@@ -192,21 +193,23 @@ func (c *Checker) Rejects(r Request, now time.Time) bool {
 }
 
 // GoodFor returns for how much of a time to come a request that is not rejected now
-// stays so, rounded down to a second: session_data of the strategies
-// jwt and jwe expires, and issuers before 1.6 then refuse the session.
+// stays so: session_data of the strategies jwt and jwe expires, and issuers before 1.6
+// then refuse the session.
 func (c *Checker) GoodFor(r Request, now time.Time, horizon time.Duration) time.Duration {
-	if c.strategy == Compact || c.version >= sessioncookie.V1_6 || !c.Rejects(r, now.Add(horizon)) {
+	if c.strategy == Compact || c.version >= sessioncookie.V1_6 {
 		return horizon
 	}
-	good, bad := time.Duration(0), horizon
-	for bad-good > time.Second {
-		if middle := (good + bad) / 2; c.Rejects(r, now.Add(middle)) {
-			bad = middle
-		} else {
-			good = middle
-		}
+	data, _ := c.find(r)
+	if data == "" {
+		return horizon
 	}
-	return good
+	read, slack, state := c.claims(data)
+	exp := read.get("exp")
+	if state != Good || exp.kind != kindNumber {
+		return horizon
+	}
+	over := instantOf(math.Ceil(exp.number+slack.Seconds()) * 1000) // see timely
+	return max(0, min(horizon, over.Sub(now)-time.Millisecond))
 }
 
 // verdict is what the issuer makes of session data.

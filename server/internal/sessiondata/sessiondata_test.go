@@ -78,6 +78,7 @@ func TestCompactText(t *testing.T) {
 		{"no session", `"expiresAt":5`, `{"expiresAt":5}`},
 		{"numbers", `"session":{"a":[1.50,1e3,-0,1E21,1e-7,123456789012345678901,1e999]}`, `{"a":[1.5,1000,0,1e+21,1e-7,123456789012345680000,null]}`},
 		{"escapes", `"session":{"a":"\u0041\/\u2028<\u007f\u0001\n\u00e9"}`, "{\"a\":\"A/\u2028<\x7f\\u0001\\n\u00e9\"}"},
+		{"halves of pairs", `"session":{"a":"x\ud83d","b":"\uDC00\ud83e\udd80\ud800\n\u20ac\ufffd","\udfff":1}`, `{"a":"x\ud83d","b":"\udc00🦀\ud800\n€` + "\ufffd" + `","\udfff":1}`},
 		{"dates", `"session":{"a":"2026-01-31T10:00:00Z","b":"2026-02-31T24:00:00.000Z"}`, `{"a":"2026-01-31T10:00:00.000Z","b":"2026-03-04T00:00:00.000Z"}`},
 		{"no dates", `"session":{"a":"2026-13-31T10:00:00Z","b":"2026-01-31 10:00:00Z"}`, `{"a":"2026-13-31T10:00:00Z","b":"2026-01-31 10:00:00Z"}`},
 	}
@@ -93,6 +94,21 @@ func TestCompactText(t *testing.T) {
 				t.Error("signature over another text verifies")
 			}
 		})
+	}
+}
+
+// TestCompactOfNoObject: the issuer signs objects. What it would make of a long string or
+// an array is nothing to spend time on before the signature.
+func TestCompactOfNoObject(t *testing.T) {
+	c := mustChecker(t, sessioncookie.V1_4, "")
+	for session, signed := range map[string]string{`"ab"`: `{"0":"a","1":"b","expiresAt":5}`, `[1]`: `{"0":1,"expiresAt":5}`} {
+		if !c.Rejects(request(testName+"="+encode(`{"session":`+session+`,"expiresAt":5,"signature":"`+mac(signed)+`"}`)), recordedAt) {
+			t.Errorf("%s verifies", session)
+		}
+	}
+	long := request(testName + "=" + encode(`{"session":"`+strings.Repeat("x", 40_000)+`","signature":"`+mac("x")+`"}`))
+	if n := testing.AllocsPerRun(10, func() { c.Rejects(long, recordedAt) }); n > 200 {
+		t.Errorf("%v allocations for a cookie that nobody signed", n)
 	}
 }
 
@@ -224,6 +240,7 @@ func TestGoodFor(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	expiring := encode(`{"alg":"HS256"}`) + "." + encode(`{"session":{"a":1},"user":{"b":2},"exp":1800000100}`)
 	header := testName + "=" + expiring + "." + mac(expiring)
+	sealed := testName + "=" + seal(t, func(id string) string { return `{"alg":"dir","enc":"A256CBC-HS512","kid":"` + id + `"}` }, `{"session":{"a":1},"user":{"b":2},"exp":1800000099.5}`)
 	tests := []struct {
 		name     string
 		version  sessioncookie.Version
@@ -231,6 +248,7 @@ func TestGoodFor(t *testing.T) {
 		header   string
 		want     time.Duration
 	}{
+		{"expires within, and the clocks' tolerance", sessioncookie.V1_4, sessiondata.JWE, sealed, 115 * time.Second},
 		{"expires within", sessioncookie.V1_4, sessiondata.JWT, header, 100 * time.Second},
 		{"later issuers go on", sessioncookie.V1_6, sessiondata.JWT, header, 5 * time.Minute},
 		{"no such cookie", sessioncookie.V1_4, sessiondata.JWT, "theme=dark", 5 * time.Minute},
@@ -240,11 +258,15 @@ func TestGoodFor(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := mustChecker(t, tt.version, tt.strategy)
 			got := c.GoodFor(request(tt.header), now, 5*time.Minute)
-			if got > tt.want || got < tt.want-2*time.Second {
+			if got > tt.want || got < tt.want-time.Millisecond {
 				t.Errorf("got %v, want at most %v", got, tt.want)
 			}
-			if got < 5*time.Minute && c.Rejects(request(tt.header), now.Add(got)) {
-				t.Error("rejected before its time")
+			if got < 5*time.Minute && (c.Rejects(request(tt.header), now.Add(got)) || !c.Rejects(request(tt.header), now.Add(tt.want))) {
+				t.Error("rejected before its time, or not then")
+			}
+			once := testing.AllocsPerRun(10, func() { c.Rejects(request(tt.header), now) })
+			if all := testing.AllocsPerRun(10, func() { c.GoodFor(request(tt.header), now, 5*time.Minute) }); all > 2*once {
+				t.Errorf("%v allocations, where reading it once takes %v", all, once)
 			}
 		})
 	}
