@@ -35,7 +35,7 @@ func (f *finding) disagreement(text string, good bool) []Advice {
 	first, second := &f.clues.Places[0].Record, &f.clues.Places[1].Record
 	switch {
 	case !good && f.Decide(first, f.now).Good():
-		return []Advice{{FaultStoresDisagree, text + "; the issuer goes by the first alone, and accepts", `policy.disagreement = "parity", to decide as the issuer`}}
+		return []Advice{{FaultStoresDisagree, text + "; the issuer goes by the first alone, and accepts", `none: sign in; or policy.disagreement = "parity", to decide as the issuer: what was ended in the second alone is then good`}}
 	case good && first.Found && !f.Decide(second, f.now).Good():
 		return []Advice{{FaultStoresDisagree, text + "; the issuer goes by the first alone", `policy.disagreement = "strict", to accept only what both hold`}}
 	}

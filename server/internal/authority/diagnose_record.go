@@ -44,9 +44,9 @@ func (f *finding) refused(reason Reason) []Advice {
 			{FaultStoreOther, "or users are read from another table than the issuer's: " + f.store.User.Name, "store.user_table, store.user_columns"},
 		}
 	case ReasonUserBanned:
-		return []Advice{{FaultUserBanned, "the user is banned; the issuer's own get-session does not look", "policy.refuse_banned = false, to accept as the issuer does"}}
+		return []Advice{{FaultUserBanned, "the user is banned; the issuer's own get-session does not look", "none: the ban is what refuses; policy.refuse_banned = false lets the banned in, as the issuer does"}}
 	case ReasonUserDeleted:
-		return []Advice{{FaultUserDeleted, "the user is marked deleted, which the issuer does not know of", `policy.soft_delete_column = "", to accept as the issuer does`}}
+		return []Advice{{FaultUserDeleted, "the user is marked deleted, which the issuer does not know of", `none: the mark is what refuses; policy.soft_delete_column = "" lets the deleted in, as the issuer does`}}
 	case ReasonLifetimeCap:
 		return []Advice{{FaultLifetimeCap, fmt.Sprintf("the session began %s ago, and the cap is %s; the issuer has none", f.since(r.Session.CreatedAt), f.cfg.Policy.MaxLifetime), "policy.max_lifetime"}}
 	case ReasonIdleCap:
@@ -75,6 +75,8 @@ func (f *finding) notFound() []Advice {
 	token := f.reading.Token
 	secondary, alone := f.inSecondary()
 	switch {
+	case isNothing(token):
+		return []Advice{nothing(token)}
 	case token == "true":
 		return []Advice{{FaultDontRemember, "the value is that of the dont_remember cookie, which is signed like the session cookie" + anIssuers, asIssued}}
 	case f.verifies(token):
@@ -85,7 +87,7 @@ func (f *finding) notFound() []Advice {
 	}
 	out := []Advice{
 		{FaultEnded, "the session was signed out or revoked, or expired and was deleted: nothing is left of it", "none: sign in"},
-		{FaultStoreOther, "or this is not the issuer's database or table: " + f.store.Location + ", " + f.store.Session.Name, "store.dsn, store.session_table"},
+		{FaultStoreOther, "or this is not the issuer's database or table, or a copy that lags behind it: " + f.store.Location + ", " + f.store.Session.Name, "store.dsn, store.session_table"},
 	}
 	switch {
 	case alone:
@@ -115,7 +117,7 @@ func (f *finding) elsewhere(token string, secondary, alone bool) []Advice {
 	c := f.clues
 	switch {
 	case c.Prefix != nil:
-		return []Advice{{FaultSecondaryPrefix, fmt.Sprintf("secondary storage has the token under another prefix, %q: with @better-auth/redis-storage it is better-auth:, with the documentation's snippet there is none", *c.Prefix), fmt.Sprintf("secondary.key_prefix = %q", *c.Prefix)}}
+		return []Advice{{FaultSecondaryPrefix, fmt.Sprintf("secondary storage has the token under another prefix, %q: the issuer's storage may put one of its own before it; with @better-auth/redis-storage it is better-auth:, with the documentation's snippet there is none", *c.Prefix), fmt.Sprintf("secondary.key_prefix = %q", *c.Prefix)}}
 	case c.SessionID:
 		return []Advice{{FaultSessionID, "what is signed is the id of a session, and not its token" + anIssuers, "none: sign the token column, or let sessiond sessions create make the cookie"}}
 	case c.Empty && secondary:
@@ -123,10 +125,10 @@ func (f *finding) elsewhere(token string, secondary, alone bool) []Advice {
 		if !alone {
 			setting += "; store.dsn"
 		}
-		return []Advice{{FaultSecondaryEmpty, "secondary storage holds no session at all under this prefix: " + f.store.Location + " is not what the issuer writes to", setting}}
+		return []Advice{{FaultSecondaryEmpty, "secondary storage holds no session at all under this prefix: " + f.store.Location + " is not what the issuer writes to, or it was emptied (a flush, a restart without persistence)", setting}}
 	case c.Empty:
 		return []Advice{
-			{FaultStoreEmpty, "the session table is empty: the issuer keeps sessions in secondary storage alone (storeSessionInDatabase is false), or in another database than " + f.store.Location, "secondary.url, if the issuer has secondaryStorage; else store.dsn"},
+			{FaultStoreEmpty, "the session table is empty: the issuer keeps sessions in secondary storage alone (storeSessionInDatabase is false), or in another database than " + f.store.Location + ", or row-level security hides them from this role, or nobody is signed in", "secondary.url, if the issuer has secondaryStorage; else store.dsn"},
 		}
 	}
 	return nil
@@ -146,12 +148,15 @@ const zoneWidth = 14 * time.Hour
 
 func (f *finding) expired() []Advice {
 	over := f.since(f.record.Session.ExpiresAt)
-	expired := Advice{FaultExpired, fmt.Sprintf("the session has been over for %s, and its cookie outlived it: a cookie that the issuer sets ends with its session", over), "none: sign in; whatever sets a cookie of its own gives it the session's life"}
+	expired := Advice{FaultExpired, fmt.Sprintf("the session has been over for %s, and its cookie outlived it: the issuer's ends with its session, or without rememberMe with the browser", over), "none: sign in; whatever sets a cookie of its own gives it the session's life"}
+	if f.lookup != nil {
+		if out := f.shadowed(f.goodBeside); out != nil {
+			return append(out, expired)
+		}
+	}
 	switch {
 	case f.store.Zone != "" && over < zoneWidth:
 		return []Advice{{FaultTimeZone, fmt.Sprintf("the expiry's column has no time zone and is read as %s: the session is over by %s, which another zone would explain", f.store.Zone, over), "store.time_zone: the zone of the process that writes the rows"}, expired}
-	case f.lookup != nil:
-		return append(f.shadowed(f.goodBeside), expired)
 	}
 	return []Advice{expired}
 }

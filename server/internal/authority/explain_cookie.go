@@ -193,7 +193,7 @@ func (a *Authority) adviseCookie(c Credential, state sessiondata.State, reason R
 	case sessiondata.Unreadable:
 		return []Advice{{FaultSessionDataOther, "the issuer writes the cookie by another strategy", "issuer.cookie_cache, issuer.cookie_cache_jwks_file"}}
 	case sessiondata.Mismatched:
-		return []Advice{{FaultDataSecret, "the cookie was written with a secret or a key of before a rotation, or by another issuer", "issuer.secret_file, issuer.cookie_cache_jwks_file, issuer.accept_retired_secrets"}}
+		return []Advice{{FaultDataSecret, "the cookie was written with a secret or a key of before a rotation, or by another issuer", "issuer.secret_file, issuer.cookie_cache_jwks_file; or issuer.accept_retired_secrets = true, and not if a secret leaked: whoever has it makes sessions"}}
 	case sessiondata.OtherToken:
 		return []Advice{{FaultDataToken, "session_token and session_data are of two sign-ins: one of the two cookies was kept from before" + anIssuers, "none: delete both cookies and sign in"}}
 	case sessiondata.OtherVersion:

@@ -155,6 +155,19 @@ func (h *house) inPostgres(expires string) {
 	h.env["store.driver"], h.env["store.dsn"] = "postgres", dsn
 }
 
+// postgres runs a statement as the issuer.
+func (h *house) postgres(statement string, args ...any) {
+	h.t.Helper()
+	conn, err := pgx.Connect(h.t.Context(), h.env["store.dsn"])
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(h.t.Context())) //nolint:errcheck // the database is dropped
+	if _, err := conn.Exec(h.t.Context(), statement, args...); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
 // stateless has the issuer keep sessions in signed cookies alone.
 func (h *house) stateless() {
 	delete(h.env, "store.path")

@@ -33,13 +33,44 @@ func (s *Store) Clues(ctx context.Context, token string) (c store.Clues, err err
 			}
 		}
 	}
+	if schema.Storable(token) && len(token) >= tokenBytes {
+		if c.Prefix, err = s.prefixOf(ctx, token); c.Prefix != nil || err != nil {
+			return c, err
+		}
+	}
 	c.Empty, err = s.empty(ctx)
 	return c, err
 }
 
+// tokenBytes is the length of the issuer's tokens. What is shorter may be the end of
+// another session's, which a prefix would tell the start of.
+const tokenBytes = 32
+
+var globEscapes = strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`)
+
+// prefixOf looks for a key that ends in a token, as far as it looks.
+func (s *Store) prefixOf(ctx context.Context, token string) (*string, error) {
+	var cursor uint64
+	for range cluesScanned / 500 {
+		page, err := s.client.Do(ctx, s.client.B().Scan().Cursor(cursor).Match("*"+globEscapes.Replace(token)).Count(500).Build()).AsScanEntry()
+		if err != nil {
+			return nil, s.failed(ctx, err)
+		}
+		for _, key := range page.Elements {
+			if prefix := strings.TrimSuffix(key, token); prefix != s.cfg.Prefix {
+				return &prefix, nil
+			}
+		}
+		if cursor = page.Cursor; cursor == 0 {
+			break
+		}
+	}
+	return nil, nil //nolint:nilnil // there is none
+}
+
 // empty reports whether no key is of a session, as far as it looked.
 func (s *Store) empty(ctx context.Context) (bool, error) {
-	pattern := strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`).Replace(s.cfg.Prefix) + "*"
+	pattern := globEscapes.Replace(s.cfg.Prefix) + "*"
 	var cursor uint64
 	for range cluesScanned / 500 {
 		page, err := s.client.Do(ctx, s.client.B().Scan().Cursor(cursor).Match(pattern).Count(500).Build()).AsScanEntry()
