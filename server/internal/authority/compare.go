@@ -10,9 +10,9 @@ import (
 
 // comparePlaces adds what each of the places of a store holds, and returns in what they
 // disagree; empty: in nothing.
-func (e *Explanation) comparePlaces(places []store.Place, now time.Time) string {
+func (e *Explanation) comparePlaces(places []store.Place, now time.Time, token string) string {
 	for i := range places {
-		e.step("lookup", places[i].Record.Found, "%s", describeRecord(places[i].Description, &places[i].Record, now))
+		e.step("lookup", places[i].Record.Found, "%s", describeRecord(places[i].Description, &places[i].Record, now, token))
 	}
 	if len(places) != 2 {
 		return ""

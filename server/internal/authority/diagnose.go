@@ -116,6 +116,10 @@ type repair struct {
 	undo  func(d *diagnosis, value string) string
 }
 
+// maxExamined is the longest value that is looked into: no browser keeps a longer cookie,
+// every guess is a MAC, and a flood of refusals has to stay cheap.
+const maxExamined = 4096
+
 const byComma = `none: join Cookie headers with "; " (RFC 9113, section 8.2.3)`
 
 var repairs = []repair{
@@ -173,6 +177,9 @@ func (d *diagnosis) repaired() []Advice {
 	if d.reading.Source == sessioncookie.SourceBearer && strings.HasPrefix(bearerValue(d.credential.Authorization), `"`) && d.verifies(value) {
 		return []Advice{{FaultQuotesEncoded, "the bearer is in quotes, which are undone for a cookie alone" + anIssuers, "none: send what sign-in answered as set-auth-token, without quotes"}}
 	}
+	if len(value) > maxExamined {
+		return nil
+	}
 	for _, r := range repairs {
 		if undone := r.undo(d, value); undone != value && d.verifies(undone) {
 			setting := asIssued
@@ -191,6 +198,10 @@ func (d *diagnosis) repaired() []Advice {
 // verified: a bare token is good by its record alone, and no record was read.
 func verified(r sessioncookie.Reading) bool { return r.Err == nil && r.Signed }
 
+// maxBeside bounds how many cookies of names that are read are looked at: each may take a
+// question to the store.
+const maxBeside = 16
+
 // shadowed names the credential beside the one that counts, if it is good.
 func (d *diagnosis) shadowed(good func(sessioncookie.Reading) bool) []Advice {
 	if d.credential.Form != FormHeaders {
@@ -198,8 +209,15 @@ func (d *diagnosis) shadowed(good func(sessioncookie.Reading) bool) []Advice {
 	}
 	cookie := d.reading.Source == sessioncookie.SourceCookie
 	var same, other string
+	looked := 0
 	for name, value := range sessioncookie.All(d.credential.Cookie) {
-		if !slices.Contains(d.cfg.Cookies.Names, name) || !good(d.reader.FromValue(value)) {
+		if !slices.Contains(d.cfg.Cookies.Names, name) {
+			continue
+		}
+		if looked++; looked > maxBeside {
+			break
+		}
+		if !good(d.reader.FromValue(value)) {
 			continue
 		}
 		if name == d.reading.Name {
@@ -233,6 +251,8 @@ func (d *diagnosis) misshapen() []Advice {
 	switch {
 	case version != nil:
 		return version
+	case len(value) > maxExamined:
+		return []Advice{other}
 	case isJWT(value):
 		return []Advice{{FaultJWT, "it is a JWT, where a session token is wanted: that of the jwt plugin, or of another service" + anIssuers, "none: send the session cookie, or the bearer plugin's set-auth-token"}}
 	case isSessionData(value):
@@ -289,10 +309,6 @@ func isSessionData(value string) bool {
 	return json.Unmarshal(text, &data) == nil && data.Session != nil && data.Signature != nil
 }
 
-// maxGuessed is the longest value for which secrets are guessed: no browser keeps a longer
-// one, and every guess is a MAC.
-const maxGuessed = 4096
-
 // byteOrderMark begins files of some editors of Windows.
 const byteOrderMark = "\ufeff"
 
@@ -305,7 +321,7 @@ func (d *diagnosis) forged() []Advice {
 		return []Advice{{FaultLowerCase, "the signature has no capital letter: something on the way wrote the value in small letters" + anIssuers, asIssued}}
 	}
 	made := func(key string) bool { return key != "" && sessioncookie.Sign(token, key) == value }
-	if len(value) > maxGuessed {
+	if len(value) > maxExamined {
 		made = func(string) bool { return false }
 	}
 	secret := d.cfg.Cookies.Secrets[0]

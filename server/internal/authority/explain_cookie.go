@@ -21,7 +21,7 @@ func (a *Authority) explainStateless(e Explanation, c Credential, reading sessio
 	detail := a.describeCookie(reading, payload, state)
 	if state == sessiondata.Good && answer.Record.Unreadable == "" {
 		s := &answer.Record.Session
-		detail += fmt.Sprintf(": session %s of user %s, expires %s", s.ID, s.UserID, instant(s.ExpiresAt))
+		detail += fmt.Sprintf(": session %s of user %s, expires %s", withhold(s.ID, reading.Token), withhold(s.UserID, reading.Token), instant(s.ExpiresAt))
 	}
 	e.step("session_data", state == sessiondata.Good, "%s; the issuer has no store, so this cookie is the session", detail)
 	if v.Good() {

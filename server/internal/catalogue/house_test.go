@@ -177,10 +177,15 @@ func (h *house) stateless() {
 // cache is a session_data cookie of the strategy compact, as 1.7 writes it.
 func (h *house) cache(token, secret string, life time.Duration) string {
 	h.t.Helper()
+	return cacheCookie(time.Now(), sessionID, token, secret, life)
+}
+
+func cacheCookie(now time.Time, id, token, secret string, life time.Duration) string {
+	date := func(fromNow time.Duration) string { return now.Add(fromNow).UTC().Format("2006-01-02T15:04:05.000Z") }
 	cached := fmt.Sprintf(`"session":{"id":%q,"token":%q,"userId":%q,"createdAt":%q,"updatedAt":%q,"expiresAt":%q,"ipAddress":"","userAgent":""},`+
 		`"user":{"id":%q,"name":"Ann","email":"ann@example.com","emailVerified":true,"image":null,"createdAt":%q,"updatedAt":%q},"updatedAt":%d,"version":"1"`,
-		sessionID, token, userID, date(-time.Hour), date(-time.Hour), date(24*time.Hour), userID, date(0), date(0), time.Now().UnixMilli())
-	ends := fmt.Sprintf(`"expiresAt":%d`, time.Now().Add(life).UnixMilli())
+		id, token, userID, date(-time.Hour), date(-time.Hour), date(24*time.Hour), userID, date(0), date(0), now.UnixMilli())
+	ends := fmt.Sprintf(`"expiresAt":%d`, now.Add(life).UnixMilli())
 	mac := hmac.New(sha256.New, []byte(secret))
 	fmt.Fprintf(mac, "{%s,%s}", cached, ends)
 	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"session":{%s},%s,"signature":%q}`, cached, ends, base64.RawURLEncoding.EncodeToString(mac.Sum(nil))))
