@@ -39,10 +39,14 @@ func (f *finding) refused(reason Reason) []Advice {
 		}
 		return []Advice{{FaultRevokedMark, "all sessions of the user that began before a moment were revoked (the issuer's revoked-sessions-before key), and this one did; its own key was written again or never deleted", "none: the issuer refuses it too; sign in"}}
 	case ReasonUserNotFound:
-		return []Advice{
+		gone := []Advice{
 			{FaultUserGone, "the user's row is gone and the session's is not: no foreign key cascades" + anIssuers, "none: delete the session"},
 			{FaultStoreOther, "or users are read from another table than the issuer's: " + f.store.User.Name, "store.user_table, store.user_columns"},
 		}
+		if f.clues.Hidden {
+			return append([]Advice{hidden}, gone...)
+		}
+		return gone
 	case ReasonUserBanned:
 		return []Advice{{FaultUserBanned, "the user is banned; the issuer's own get-session does not look", "none: the ban is what refuses; policy.refuse_banned = false lets the banned in, as the issuer does"}}
 	case ReasonUserDeleted:
@@ -120,6 +124,8 @@ func (f *finding) elsewhere(token string, secondary, alone bool) []Advice {
 		return []Advice{{FaultSecondaryPrefix, fmt.Sprintf("secondary storage has the token under another prefix, %q: the issuer's storage may put one of its own before it; with @better-auth/redis-storage it is better-auth:, with the documentation's snippet there is none", *c.Prefix), fmt.Sprintf("secondary.key_prefix = %q", *c.Prefix)}}
 	case c.SessionID:
 		return []Advice{{FaultSessionID, "what is signed is the id of a session, and not its token" + anIssuers, "none: sign the token column, or let sessiond sessions create make the cookie"}}
+	case c.Hidden:
+		return []Advice{hidden, {FaultEnded, "or the session was signed out or revoked, or expired and was deleted", "none: sign in"}}
 	case c.Empty && secondary:
 		setting := "secondary.url, with the number of the database the issuer uses at its end (/0); secondary.key_prefix"
 		if !alone {
@@ -128,11 +134,15 @@ func (f *finding) elsewhere(token string, secondary, alone bool) []Advice {
 		return []Advice{{FaultSecondaryEmpty, "secondary storage holds no session at all under this prefix: " + f.store.Location + " is not what the issuer writes to, or it was emptied (a flush, a restart without persistence)", setting}}
 	case c.Empty:
 		return []Advice{
-			{FaultStoreEmpty, "the session table is empty: the issuer keeps sessions in secondary storage alone (storeSessionInDatabase is false), or in another database than " + f.store.Location + ", or row-level security hides them from this role, or nobody is signed in", "secondary.url, if the issuer has secondaryStorage; else store.dsn"},
+			{FaultStoreEmpty, "the session table is empty: the issuer keeps sessions in secondary storage alone (storeSessionInDatabase is false), or in another database than " + f.store.Location + ", or nobody is signed in", "secondary.url, if the issuer has secondaryStorage; else store.dsn"},
 		}
 	}
 	return nil
 }
+
+// hidden is the likeliest of what row-level security leaves open: a table that has it and
+// no policy for a role is empty to that role.
+var hidden = Advice{FaultRowsHidden, "row-level security is in force for the role of store.dsn, and may hide the rows from it", "none: give the role a policy that shows it all sessions and users, or BYPASSRLS"}
 
 // goodBeside reports whether a credential beside the one that counts has a good session.
 func (f *finding) goodBeside(r sessioncookie.Reading) bool {

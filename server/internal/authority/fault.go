@@ -76,6 +76,7 @@ const (
 	FaultTokenForm        Fault = "token-form"
 	FaultSessionID        Fault = "session-id-for-token"
 	FaultStoreEmpty       Fault = "store-empty"
+	FaultRowsHidden       Fault = "rows-hidden"
 	FaultStoreOther       Fault = "store-other"
 	FaultSecondaryEmpty   Fault = "secondary-empty"
 	FaultSecondaryPrefix  Fault = "secondary-prefix"

@@ -2,8 +2,10 @@ package catalogue_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -48,7 +50,9 @@ type house struct {
 	env   map[string]string // sessiond's settings, by their keys
 	token string            // of the good session
 	redis *redistest.Server
-	keys  *redistest.Issuer
+	// asIssuer is the DSN of who owns the tables, where sessiond has another.
+	asIssuer string
+	keys     *redistest.Issuer
 	// What arrives: headers as an operator pastes them, or with as another form.
 	input, as string
 	// before is called when the authority has started, before it is asked.
@@ -155,10 +159,19 @@ func (h *house) inPostgres(expires string) {
 	h.env["store.driver"], h.env["store.dsn"] = "postgres", dsn
 }
 
+// asReader has sessiond read as a role that owns nothing.
+func (h *house) asReader() {
+	h.t.Helper()
+	role := "reader_" + strings.ToLower(rand.Text()[:12])
+	h.postgres(`CREATE ROLE ` + role + `; GRANT SELECT ON ALL TABLES IN SCHEMA public TO ` + role)
+	h.asIssuer = h.env["store.dsn"]
+	h.env["store.dsn"] += "&options=-c%20role%3D" + role
+}
+
 // postgres runs a statement as the issuer.
 func (h *house) postgres(statement string, args ...any) {
 	h.t.Helper()
-	conn, err := pgx.Connect(h.t.Context(), h.env["store.dsn"])
+	conn, err := pgx.Connect(h.t.Context(), cmp.Or(h.asIssuer, h.env["store.dsn"]))
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -388,6 +388,18 @@ var seeds = []struct {
 			}, reason: "NOT_FOUND", fault: authority.FaultEnded, setting: "none: sign in"},
 		{name: "no rows", what: "the issuer keeps sessions in secondary storage alone: the table is empty", seen: "better-auth#2127, #522; survey §0.2",
 			set: func(h *house) { h.exec(`DELETE FROM session`) }, reason: "NOT_FOUND", fault: authority.FaultStoreEmpty, setting: "secondary.url"},
+		{name: "rows hidden", what: "row-level security shows sessiond's role no session", seen: "Supabase turns it on for new tables",
+			set: func(h *house) {
+				h.inPostgres("1 day")
+				h.asReader()
+				h.postgres(`ALTER TABLE session ENABLE ROW LEVEL SECURITY`)
+			}, reason: "NOT_FOUND", fault: authority.FaultRowsHidden, setting: "none: give the role a policy"},
+		{name: "users hidden", what: "the same of users", seen: "Supabase turns it on for new tables",
+			set: func(h *house) {
+				h.inPostgres("1 day")
+				h.asReader()
+				h.postgres(`ALTER TABLE "user" ENABLE ROW LEVEL SECURITY`)
+			}, reason: "USER_NOT_FOUND", fault: authority.FaultRowsHidden, setting: "none: give the role a policy"},
 		{name: "hashed", what: "an adapter keeps SHA-256 of tokens", seen: "KeeperHub#1047; ezauth#133; modelence#292",
 			set: func(h *house) {
 				h.exec(`UPDATE session SET token = ?`, authority.TokenSHA256Hex.Stored(h.token))
