@@ -240,7 +240,11 @@ func (d *diagnosis) sessionDataRejected(now time.Time) []Advice {
 		c, err := sessiondata.New(cfg)
 		return err != nil || c.Rejects(sessionDataOf(d.credential, d.reading), now)
 	}
+	value, _ := sessioncookie.Find(d.credential.Cookie, beside.SessionData.Name)
 	for _, strategy := range []string{sessiondata.Compact, sessiondata.JWT, sessiondata.JWE} {
+		if strategy == sessiondata.Compact && !isSessionData(sessioncookie.Decode(value)) {
+			continue // this strategy passes over what is not of its form
+		}
 		if strategy != beside.sessionData.Strategy() && !rejects(func(c *sessiondata.Config) { c.Strategy = strategy }) {
 			return []Advice{{FaultSessionDataOther, fmt.Sprintf("the %s cookie is of strategy %s, and %s is configured", beside.SessionData.Name, strategy, beside.sessionData.Strategy()), fmt.Sprintf("issuer.cookie_cache = %q", strategy)}}
 		}

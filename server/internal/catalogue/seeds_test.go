@@ -506,10 +506,15 @@ var seeds = []struct {
 				h.env["issuer.version"] = "1.4"
 				h.input += "; " + dataName + "=" + base64.RawURLEncoding.EncodeToString([]byte(`{"session":{"session":{},"user":{}},"expiresAt":1,"signature":"x"}`))
 			}, reason: "SESSION_DATA_REJECTED", fault: authority.FaultSessionDataBad, setting: "none: the issuer refuses it too"},
-		{name: "session_data strategy", what: "the cache's strategy is jwt and compact is configured, or the other way", seen: "better-auth vectors",
+		{name: "session_data damaged", what: "a damaged `session_data` cookie, where the strategy is jwt: compact would pass over it and is no cause", seen: "better-auth vectors",
 			set: func(h *house) {
 				h.env["issuer.version"], h.env["issuer.cookie_cache"] = "1.4", "jwt"
 				h.input += "; " + dataName + "=" + base64.RawURLEncoding.EncodeToString([]byte(`not JSON, which compact passes over`))
+			}, reason: "SESSION_DATA_REJECTED", fault: authority.FaultSessionDataBad, setting: "none: the issuer refuses it too"},
+		{name: "session_data strategy", what: "the cache's strategy is jwt and compact is configured, or the other way", seen: "better-auth vectors",
+			set: func(h *house) {
+				h.env["issuer.version"], h.env["issuer.cookie_cache"] = "1.4", "jwt"
+				h.input += "; " + dataName + "=" + h.cache(h.token, secret, time.Hour)
 			}, reason: "SESSION_DATA_REJECTED", fault: authority.FaultSessionDataOther, setting: `issuer.cookie_cache = "compact"`},
 	}},
 	{"The cookie cache, and issuers without a store", []seed{

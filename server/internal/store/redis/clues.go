@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sessiond/sessiond/server/internal/store"
@@ -48,6 +49,12 @@ const tokenBytes = 32
 
 var globEscapes = strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`)
 
+// hasID reports whether a text holds an id or a token, and so is no prefix of all keys.
+func hasID(text string) bool {
+	notAlnum := func(r rune) bool { return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') }
+	return slices.ContainsFunc(strings.FieldsFunc(text, notAlnum), func(run string) bool { return len(run) >= 20 })
+}
+
 // prefixOf looks for a key that ends in a token, as far as it looks.
 func (s *Store) prefixOf(ctx context.Context, token string) (*string, error) {
 	var cursor uint64
@@ -57,7 +64,7 @@ func (s *Store) prefixOf(ctx context.Context, token string) (*string, error) {
 			return nil, s.failed(ctx, err)
 		}
 		for _, key := range page.Elements {
-			if prefix := strings.TrimSuffix(key, token); prefix != s.cfg.Prefix {
+			if prefix := strings.TrimSuffix(key, token); prefix != s.cfg.Prefix && !hasID(prefix) {
 				return &prefix, nil
 			}
 		}
