@@ -142,21 +142,14 @@ func (h *house) key(key, token string, created time.Duration) {
 func (h *house) inPostgres(expires string) {
 	h.t.Helper()
 	dsn := pgtest.Start(h.t).NewDatabase(h.t)
-	conn, err := pgx.Connect(h.t.Context(), dsn)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer conn.Close(context.WithoutCancel(h.t.Context())) //nolint:errcheck // the database is dropped
-	if _, err := conn.Exec(h.t.Context(), fmt.Sprintf(`
+	delete(h.env, "store.path")
+	h.env["store.driver"], h.env["store.dsn"] = "postgres", dsn
+	h.postgres(fmt.Sprintf(`
 		CREATE TABLE "user" (id text PRIMARY KEY, name text, email text, "emailVerified" boolean, image text, "createdAt" timestamp, "updatedAt" timestamp);
 		CREATE TABLE session (id text PRIMARY KEY, "expiresAt" timestamp, token text UNIQUE, "createdAt" timestamp, "updatedAt" timestamp, "ipAddress" text, "userAgent" text, "userId" text);
 		INSERT INTO "user" VALUES ('%[1]s', 'Ann', 'ann@example.com', true, NULL, now(), now());
 		INSERT INTO session VALUES ('%[2]s', (now() AT TIME ZONE 'UTC') + interval '%[4]s', '%[3]s', (now() AT TIME ZONE 'UTC') - interval '1 day', (now() AT TIME ZONE 'UTC') + interval '%[4]s' - interval '7 days', NULL, NULL, '%[1]s')`,
-		userID, sessionID, h.token, expires)); err != nil {
-		h.t.Fatal(err)
-	}
-	delete(h.env, "store.path")
-	h.env["store.driver"], h.env["store.dsn"] = "postgres", dsn
+		userID, sessionID, h.token, expires))
 }
 
 // asReader has sessiond read as a role that owns nothing.
@@ -175,7 +168,7 @@ func (h *house) postgres(statement string, args ...any) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	defer conn.Close(context.WithoutCancel(h.t.Context())) //nolint:errcheck // the database is dropped
+	defer conn.Close(context.WithoutCancel(h.t.Context()))
 	if _, err := conn.Exec(h.t.Context(), statement, args...); err != nil {
 		h.t.Fatal(err)
 	}

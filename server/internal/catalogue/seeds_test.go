@@ -26,8 +26,6 @@ type seed struct {
 	fault  authority.Fault
 	// setting is what the setting begins with.
 	setting string
-	// otherFirst are the faults of the advice that may stand before none.
-	local bool // only the command line can show it: serve would not start, or reads other bytes
 }
 
 const (
