@@ -139,6 +139,7 @@ func TestUnreadCookiesAreNamed(t *testing.T) {
 		"theme=dark; codex-session=" + url.QueryEscape(signed): {"codex-session"},
 		"theme=a.b":                    nil,
 		"a=1; " + token + "=" + signed: {"[32 bytes]"},
+		"better-auth.trust_device=" + signed + "; better-auth.dont_remember=" + signed: nil,
 	} {
 		seen = nil
 		_, err := sessions.Validate(t.Context(), client.FromHeaders(cookie, ""))

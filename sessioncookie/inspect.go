@@ -30,8 +30,10 @@ type Cookie struct {
 	PercentEncoded bool // holds a "%"
 	Dots           int  // in the value
 	// SignedShape: the value has the shape of a signed session cookie, be it encoded
-	// once too often.
+	// once too often, and the name is not that of another cookie which the issuer signs.
 	SignedShape bool
+	// Beside: the name is that of a cookie which the issuer sets for another purpose.
+	Beside bool
 }
 
 // Inspect describes the first max cookies of a header in their order, for
@@ -43,21 +45,41 @@ func Inspect(header string, max int, known ...string) []Cookie {
 		if len(cookies) >= max {
 			break
 		}
+		beside := isBeside(name)
 		cookies = append(cookies, Cookie{
 			Name:           shownName(name, known),
 			ValueBytes:     len(value),
 			Quoted:         strings.HasPrefix(value, `"`),
 			PercentEncoded: strings.Contains(value, "%"),
 			Dots:           strings.Count(value, "."),
-			SignedShape:    hasSignedShape(value),
+			SignedShape:    !beside && hasSignedShape(value),
+			Beside:         beside,
 		})
 	}
 	return cookies
 }
 
+// besides are the cookies that the issuer and its plugins set with createAuthCookie for
+// other purposes. Most are signed as the session cookie is, and with the same secret.
+var besides = []string{
+	"dont_remember", "session_data", "account_data", "state", "oauth_state", "oauth_popup", "two_factor", "trust_device", "admin_session", "better-auth-passkey",
+}
+
+// isBeside goes by what follows the issuer's prefix, which may be any.
+func isBeside(name string) bool {
+	dot := strings.LastIndexByte(name, '.')
+	return dot > 0 && slices.Contains(besides, name[dot+1:])
+}
+
+// maxCookie is the most that a browser keeps of a cookie, name and all, in bytes.
+const maxCookie = 4096
+
 // hasSignedShape reports whether a value, decoded once or twice, is a token with a
 // signature.
 func hasSignedShape(value string) bool {
+	if len(value) > maxCookie {
+		return false
+	}
 	for range 2 {
 		value = Decode(value)
 		if dot := strings.LastIndexByte(value, '.'); dot >= 1 && signatureShaped([]byte(value[dot+1:])) {
@@ -73,7 +95,8 @@ func shownName(name string, known []string) string {
 			return name
 		}
 	}
-	if at := strings.LastIndex(name, multiInfix); at > 0 {
+	// The first: a name may be a hundred thousand of them.
+	if at := strings.Index(name, multiInfix); at > 0 {
 		token := name[at+len(multiInfix):]
 		return shownName(name[:at], known) + fmt.Sprintf("%s[%d bytes]", multiInfix, len(token))
 	}

@@ -370,6 +370,34 @@ func TestInspect(t *testing.T) {
 	}
 }
 
+// TestInspectTellsOthersApart: the issuer signs cookies of other purposes as it signs the
+// session's, with the same secret.
+func TestInspectTellsOthersApart(t *testing.T) {
+	for _, name := range []string{"better-auth.dont_remember", "__Secure-better-auth.trust_device", "shop.two_factor", "better-auth.state", "better-auth.admin_session", "better-auth.better-auth-passkey"} {
+		if c := sessioncookie.Inspect(cookieOf(name, "true", testSecret), 1)[0]; c.SignedShape || !c.Beside {
+			t.Errorf("%s is taken for a session's: %+v", name, c)
+		}
+	}
+	for _, name := range []string{testName, "two_factor", "codex-session"} {
+		if c := sessioncookie.Inspect(cookieOf(name, testToken, testSecret), 1)[0]; !c.SignedShape || c.Beside {
+			t.Errorf("%s is not taken for a session's: %+v", name, c)
+		}
+	}
+}
+
+// TestInspectIsBounded: what is shown of a name does not grow with it, and no value is
+// decoded that no browser keeps.
+func TestInspectIsBounded(t *testing.T) {
+	for _, name := range []string{"a" + strings.Repeat("_multi-", 5000), "_multi-" + strings.Repeat("a_multi-", 5000), strings.Repeat("a.", 5000), strings.Repeat("a", 10000)} {
+		if c := sessioncookie.Inspect(name+"=x", 1)[0]; len(c.Name) > 256 {
+			t.Errorf("a name of %d bytes is shown in %d", len(name), len(c.Name))
+		}
+	}
+	if c := sessioncookie.Inspect(cookieOf(testName, strings.Repeat("t", 5000), testSecret), 1)[0]; c.SignedShape {
+		t.Error("a value of 5000 bytes was looked into")
+	}
+}
+
 // TestInspectShowsNoPiece: a piece of a token in a cookie's name is not shown, whether
 // the token is in the header or not.
 func TestInspectShowsNoPiece(t *testing.T) {

@@ -10,9 +10,9 @@ import (
 
 // comparePlaces adds what each of the places of a store holds, and returns in what they
 // disagree; empty: in nothing.
-func (e *Explanation) comparePlaces(places []store.Place, now time.Time) string {
+func (e *Explanation) comparePlaces(places []store.Place, now time.Time, token string) string {
 	for i := range places {
-		e.step("lookup", places[i].Record.Found, "%s", describeRecord(places[i].Description, &places[i].Record, now))
+		e.step("lookup", places[i].Record.Found, "%s", describeRecord(places[i].Description, &places[i].Record, now, token))
 	}
 	if len(places) != 2 {
 		return ""
@@ -35,7 +35,7 @@ func (f *finding) disagreement(text string, good bool) []Advice {
 	first, second := &f.clues.Places[0].Record, &f.clues.Places[1].Record
 	switch {
 	case !good && f.Decide(first, f.now).Good():
-		return []Advice{{FaultStoresDisagree, text + "; the issuer goes by the first alone, and accepts", `policy.disagreement = "parity", to decide as the issuer`}}
+		return []Advice{{FaultStoresDisagree, text + "; the issuer goes by the first alone, and accepts", `none: sign in; or policy.disagreement = "parity", to decide as the issuer: what was ended in the second alone is then good`}}
 	case good && first.Found && !f.Decide(second, f.now).Good():
 		return []Advice{{FaultStoresDisagree, text + "; the issuer goes by the first alone", `policy.disagreement = "strict", to accept only what both hold`}}
 	}

@@ -37,7 +37,7 @@ func TestCompare(t *testing.T) {
 			f.clues.Places = []store.Place{
 				{Description: store.Description{Driver: "redis"}, Record: record(tt.key)}, {Description: store.Description{Driver: "postgres"}, Record: record(tt.row)},
 			}
-			advice := f.disagreement(e.comparePlaces(f.clues.Places, now), false)
+			advice := f.disagreement(e.comparePlaces(f.clues.Places, now, ""), false)
 			says, steps := "", 2
 			if tt.want != "" {
 				says, steps = "redis and postgres disagree: "+tt.want, 3
@@ -52,7 +52,7 @@ func TestCompare(t *testing.T) {
 	}
 
 	var e Explanation
-	if e.comparePlaces(nil, now); len(e.Steps) != 0 {
+	if e.comparePlaces(nil, now, ""); len(e.Steps) != 0 {
 		t.Errorf("of one place: %+v", e.Steps)
 	}
 }

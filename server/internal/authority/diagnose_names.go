@@ -40,11 +40,20 @@ func (d *diagnosis) notThere() []Advice {
 			}
 		}
 	}
+	for _, k := range d.cookies {
+		if k.Beside {
+			return []Advice{{FaultOnlyBeside, fmt.Sprintf("cookie %s arrived, which the issuer sets for another purpose, and no session cookie: nobody is signed in, or the session cookie has another Path or Domain", k.Name), "none: sign in"}}
+		}
+	}
+	return []Advice{d.notSent()}
+}
+
+func (d *diagnosis) notSent() Advice {
 	cause := "no session cookie reached us"
 	if d.credential.Cookie == "" {
 		cause = "no cookie reached us at all"
 	}
-	return []Advice{{FaultNotSent, cause + ": check the cookie's Domain, Path and SameSite, that the page fetches with credentials, and that the proxy passes the Cookie header on", "none: issuer.cookie_domain has no bearing on what browsers send; look at the issuer's crossSubDomainCookies and at the proxy"}}
+	return Advice{FaultNotSent, cause + ": check the cookie's Domain, Path and SameSite, that the page fetches with credentials, and that the proxy passes the Cookie header on", "none: issuer.cookie_domain has no bearing on what browsers send; look at the issuer's crossSubDomainCookies and at the proxy"}
 }
 
 // pasted names a header that is not the Cookie header's value.
@@ -57,7 +66,7 @@ func (d *diagnosis) pasted() []Advice {
 	}
 	for _, name := range d.cfg.Cookies.Names {
 		if strings.Contains(header, ","+name+"=") || strings.Contains(header, ", "+name+"=") {
-			return []Advice{{FaultJoinedByComma, fmt.Sprintf("cookie %s stands after a comma: something joined several Cookie headers by commas, and cookies are parted by ; alone", name), `none: join Cookie headers with "; " (RFC 9113, section 8.2.3)`}}
+			return []Advice{{FaultJoinedByComma, fmt.Sprintf("cookie %s stands after a comma: something joined several Cookie headers by commas, and cookies are parted by ; alone", name), byComma}}
 		}
 	}
 	return nil
@@ -70,7 +79,7 @@ func (d *diagnosis) lookAlikes() []Advice {
 		rank int
 	}
 	var guesses []guess
-	n := 0
+	n, ours := 0, false
 	for name, value := range sessioncookie.All(d.credential.Cookie) {
 		if n == len(d.cookies) {
 			break
@@ -80,9 +89,13 @@ func (d *diagnosis) lookAlikes() []Advice {
 			n++
 			continue
 		}
-		if d.reader.FromValue(value).Err == nil {
+		switch {
+		case d.reader.FromValue(value).Err == nil:
 			rank -= 100
 			advice.Cause += "; the issuer's secret made its signature"
+			ours = true
+		case d.cookies[n].SignedShape:
+			advice.Cause += "; no secret that is known here made its signature: it may be another application's"
 		}
 		guesses = append(guesses, guess{advice, rank})
 		n++
@@ -93,6 +106,9 @@ func (d *diagnosis) lookAlikes() []Advice {
 		if !slices.Contains(out, g.Advice) {
 			out = append(out, g.Advice)
 		}
+	}
+	if len(out) > 0 && !ours {
+		out = append(out, d.notSent())
 	}
 	return out
 }
@@ -122,9 +138,11 @@ func (d *diagnosis) lookAlike(name string, k sessioncookie.Cookie) (a Advice, ra
 			return Advice{FaultNameCase, arrived + "cookie names are case-sensitive", fmt.Sprintf("issuer.cookie_name = %q, if the issuer spells it so", k.Name)}, 2
 		case strings.Contains(bare, multiInfix) && strings.HasPrefix(bare, wantBare):
 			return Advice{FaultOnlyMulti, arrived + "it is one that the multi-session plugin keeps for another account, and counts for nobody until that account is made the active one", "none: the issuer refuses it too; call its multi-session/set-active"}, 20
+		case strings.HasPrefix(bare, wantBare+".") && strings.Trim(bare[len(wantBare)+1:], "0123456789") == "":
+			return Advice{FaultChunked, arrived + "it is a piece of it, which the issuer does not write: something on the way split the cookie", "none: put the pieces together before they are sent on, or let the cookie be whole"}, 3
 		case strings.HasSuffix(bare, wantBare) && !strings.HasSuffix(bare, "."+wantBare):
-			return Advice{FaultNameLonger, arrived + "it ends like the session cookie and is another: whoever looks for the name anywhere in the header takes the one for the other", "none: the issuer does not read it either"}, 12
-		case !strings.HasSuffix(bare, standardName) && near(bare, wantBare):
+			return Advice{FaultNameLonger, arrived + "it ends like the session cookie and is another: whoever looks for the name anywhere in the header takes the one for the other", fmt.Sprintf("none: the issuer does not read it either; or issuer.cookie_name = %q, if the issuer's advanced.cookies.session_token.name is that", bareName(k.Name))}, 12
+		case !strings.HasSuffix(bare, standardName) && (k.SignedShape || len(wantBare) >= telling) && near(bare, wantBare):
 			return Advice{FaultNameMisspelt, arrived + "it is a slip of the pen away", fmt.Sprintf("none: set the cookie as %s; or issuer.cookie_name = %q, if the issuer spells it so", want, bareName(k.Name))}, 3
 		}
 	}
@@ -149,6 +167,10 @@ func (d *diagnosis) lookAlike(name string, k sessioncookie.Cookie) (a Advice, ra
 	}
 	return Advice{}, 0
 }
+
+// telling is the length from which a name that is nearly another's is hardly a coincidence:
+// session and sessionid are of two frameworks.
+const telling = 12
 
 // near reports whether two names differ by at most two letters put in, left out or
 // exchanged.
@@ -183,15 +205,22 @@ const multiInfix = "_multi-"
 func (d *diagnosis) authorization() []Advice {
 	header := d.credential.Authorization
 	scheme, _, _ := strings.Cut(strings.TrimSpace(header), " ")
+	version := d.versionAdvice()
 	switch {
 	case header == "":
 		return nil
 	case isJWT(bearerValue(header)):
 		return []Advice{{FaultJWT, "the Authorization header holds a JWT, where a session token is wanted: that of the jwt plugin, or of another service", "none: send the session cookie, or the bearer plugin's set-auth-token"}}
-	case !d.cfg.Cookies.Bearer && d.readsWithBearer():
+	case isNothing(bearerValue(header)):
+		return []Advice{nothing(bearerValue(header))}
+	case !d.cfg.Cookies.Bearer && verified(d.withBearer()):
 		return []Advice{{FaultBearerOff, "the Authorization header holds a session token and is not read", "issuer.bearer = true, if the issuer has the bearer plugin"}}
-	case d.anotherVersion() != "":
-		return []Advice{d.versionAdvice()}
+	case !strings.EqualFold(scheme, "bearer") && d.verifies(sessioncookie.Decode(header[strings.LastIndexByte(header, ' ')+1:])):
+		return []Advice{{FaultOtherScheme, "the Authorization header holds a session token, and not the scheme Bearer before it", "none: send Authorization: Bearer TOKEN"}}
+	case version != nil:
+		return version
+	case !d.cfg.Cookies.Bearer && d.withBearer().Err == nil:
+		return []Advice{{FaultBearerOpaque, "the Authorization header holds a token that nothing signed and is not read: another service's, or one such as the session table holds", "none: send the session cookie, or the bearer plugin's set-auth-token; issuer.bearer = true would look it up as a session's token: " + everybody}}
 	case strings.EqualFold(scheme, "bearer"):
 		return []Advice{{FaultBearerNoCookie, "the Authorization header holds a bearer that no session can be read from", "none: send what sign-in answered as set-auth-token"}}
 	default:
@@ -199,10 +228,13 @@ func (d *diagnosis) authorization() []Advice {
 	}
 }
 
-// readsWithBearer reports whether the header would do if the plugin were on.
-func (d *diagnosis) readsWithBearer() bool {
+// withBearer is what the header would be read as if the plugin were on.
+func (d *diagnosis) withBearer() sessioncookie.Reading {
 	cfg := d.cfg.Cookies
 	cfg.Bearer = true
 	r, err := sessioncookie.New(cfg)
-	return err == nil && r.FromHeaders("", d.credential.Authorization).Err == nil
+	if err != nil {
+		return sessioncookie.Reading{Err: err}
+	}
+	return r.FromHeaders("", d.credential.Authorization)
 }

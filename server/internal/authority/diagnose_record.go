@@ -39,14 +39,18 @@ func (f *finding) refused(reason Reason) []Advice {
 		}
 		return []Advice{{FaultRevokedMark, "all sessions of the user that began before a moment were revoked (the issuer's revoked-sessions-before key), and this one did; its own key was written again or never deleted", "none: the issuer refuses it too; sign in"}}
 	case ReasonUserNotFound:
-		return []Advice{
+		gone := []Advice{
 			{FaultUserGone, "the user's row is gone and the session's is not: no foreign key cascades" + anIssuers, "none: delete the session"},
 			{FaultStoreOther, "or users are read from another table than the issuer's: " + f.store.User.Name, "store.user_table, store.user_columns"},
 		}
+		if f.clues.Hidden {
+			return append([]Advice{hidden}, gone...)
+		}
+		return gone
 	case ReasonUserBanned:
-		return []Advice{{FaultUserBanned, "the user is banned; the issuer's own get-session does not look", "policy.refuse_banned = false, to accept as the issuer does"}}
+		return []Advice{{FaultUserBanned, "the user is banned; the issuer's own get-session does not look", "none: the ban is what refuses; policy.refuse_banned = false lets the banned in, as the issuer does"}}
 	case ReasonUserDeleted:
-		return []Advice{{FaultUserDeleted, "the user is marked deleted, which the issuer does not know of", `policy.soft_delete_column = "", to accept as the issuer does`}}
+		return []Advice{{FaultUserDeleted, "the user is marked deleted, which the issuer does not know of", `none: the mark is what refuses; policy.soft_delete_column = "" lets the deleted in, as the issuer does`}}
 	case ReasonLifetimeCap:
 		return []Advice{{FaultLifetimeCap, fmt.Sprintf("the session began %s ago, and the cap is %s; the issuer has none", f.since(r.Session.CreatedAt), f.cfg.Policy.MaxLifetime), "policy.max_lifetime"}}
 	case ReasonIdleCap:
@@ -75,6 +79,8 @@ func (f *finding) notFound() []Advice {
 	token := f.reading.Token
 	secondary, alone := f.inSecondary()
 	switch {
+	case isNothing(token):
+		return []Advice{nothing(token)}
 	case token == "true":
 		return []Advice{{FaultDontRemember, "the value is that of the dont_remember cookie, which is signed like the session cookie" + anIssuers, asIssued}}
 	case f.verifies(token):
@@ -85,7 +91,7 @@ func (f *finding) notFound() []Advice {
 	}
 	out := []Advice{
 		{FaultEnded, "the session was signed out or revoked, or expired and was deleted: nothing is left of it", "none: sign in"},
-		{FaultStoreOther, "or this is not the issuer's database or table: " + f.store.Location + ", " + f.store.Session.Name, "store.dsn, store.session_table"},
+		{FaultStoreOther, "or this is not the issuer's database or table, or a copy that lags behind it: " + f.store.Location + ", " + f.store.Session.Name, "store.dsn, store.session_table"},
 	}
 	switch {
 	case alone:
@@ -115,22 +121,28 @@ func (f *finding) elsewhere(token string, secondary, alone bool) []Advice {
 	c := f.clues
 	switch {
 	case c.Prefix != nil:
-		return []Advice{{FaultSecondaryPrefix, fmt.Sprintf("secondary storage has the token under another prefix, %q: with @better-auth/redis-storage it is better-auth:, with the documentation's snippet there is none", *c.Prefix), fmt.Sprintf("secondary.key_prefix = %q", *c.Prefix)}}
+		return []Advice{{FaultSecondaryPrefix, fmt.Sprintf("secondary storage has the token under another prefix, %q: the issuer's storage may put one of its own before it; with @better-auth/redis-storage it is better-auth:, with the documentation's snippet there is none", *c.Prefix), fmt.Sprintf("secondary.key_prefix = %q", *c.Prefix)}}
 	case c.SessionID:
 		return []Advice{{FaultSessionID, "what is signed is the id of a session, and not its token" + anIssuers, "none: sign the token column, or let sessiond sessions create make the cookie"}}
+	case c.Hidden:
+		return []Advice{hidden, {FaultEnded, "or the session was signed out or revoked, or expired and was deleted", "none: sign in"}}
 	case c.Empty && secondary:
 		setting := "secondary.url, with the number of the database the issuer uses at its end (/0); secondary.key_prefix"
 		if !alone {
 			setting += "; store.dsn"
 		}
-		return []Advice{{FaultSecondaryEmpty, "secondary storage holds no session at all under this prefix: " + f.store.Location + " is not what the issuer writes to", setting}}
+		return []Advice{{FaultSecondaryEmpty, "secondary storage holds no session at all under this prefix: " + f.store.Location + " is not what the issuer writes to, or it was emptied (a flush, a restart without persistence)", setting}}
 	case c.Empty:
 		return []Advice{
-			{FaultStoreEmpty, "the session table is empty: the issuer keeps sessions in secondary storage alone (storeSessionInDatabase is false), or in another database than " + f.store.Location, "secondary.url, if the issuer has secondaryStorage; else store.dsn"},
+			{FaultStoreEmpty, "the session table is empty: the issuer keeps sessions in secondary storage alone (storeSessionInDatabase is false), or in another database than " + f.store.Location + ", or nobody is signed in", "secondary.url, if the issuer has secondaryStorage; else store.dsn"},
 		}
 	}
 	return nil
 }
+
+// hidden is the likeliest of what row-level security leaves open: a table that has it and
+// no policy for a role is empty to that role.
+var hidden = Advice{FaultRowsHidden, "row-level security is in force for the role of store.dsn, and may hide the rows from it", "none: give the role a policy that shows it all sessions and users, or BYPASSRLS"}
 
 // goodBeside reports whether a credential beside the one that counts has a good session.
 func (f *finding) goodBeside(r sessioncookie.Reading) bool {
@@ -146,12 +158,15 @@ const zoneWidth = 14 * time.Hour
 
 func (f *finding) expired() []Advice {
 	over := f.since(f.record.Session.ExpiresAt)
-	expired := Advice{FaultExpired, fmt.Sprintf("the session has been over for %s, and its cookie outlived it: a cookie that the issuer sets ends with its session", over), "none: sign in; whatever sets a cookie of its own gives it the session's life"}
+	expired := Advice{FaultExpired, fmt.Sprintf("the session has been over for %s, and its cookie outlived it: the issuer's ends with its session, or without rememberMe with the browser", over), "none: sign in; whatever sets a cookie of its own gives it the session's life"}
+	if f.lookup != nil {
+		if out := f.shadowed(f.goodBeside); out != nil {
+			return append(out, expired)
+		}
+	}
 	switch {
 	case f.store.Zone != "" && over < zoneWidth:
 		return []Advice{{FaultTimeZone, fmt.Sprintf("the expiry's column has no time zone and is read as %s: the session is over by %s, which another zone would explain", f.store.Zone, over), "store.time_zone: the zone of the process that writes the rows"}, expired}
-	case f.lookup != nil:
-		return append(f.shadowed(f.goodBeside), expired)
 	}
 	return []Advice{expired}
 }
@@ -225,7 +240,11 @@ func (d *diagnosis) sessionDataRejected(now time.Time) []Advice {
 		c, err := sessiondata.New(cfg)
 		return err != nil || c.Rejects(sessionDataOf(d.credential, d.reading), now)
 	}
+	value, _ := sessioncookie.Find(d.credential.Cookie, beside.SessionData.Name)
 	for _, strategy := range []string{sessiondata.Compact, sessiondata.JWT, sessiondata.JWE} {
+		if strategy == sessiondata.Compact && !isSessionData(sessioncookie.Decode(value)) {
+			continue // this strategy passes over what is not of its form
+		}
 		if strategy != beside.sessionData.Strategy() && !rejects(func(c *sessiondata.Config) { c.Strategy = strategy }) {
 			return []Advice{{FaultSessionDataOther, fmt.Sprintf("the %s cookie is of strategy %s, and %s is configured", beside.SessionData.Name, strategy, beside.sessionData.Strategy()), fmt.Sprintf("issuer.cookie_cache = %q", strategy)}}
 		}

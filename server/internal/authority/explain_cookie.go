@@ -21,7 +21,7 @@ func (a *Authority) explainStateless(e Explanation, c Credential, reading sessio
 	detail := a.describeCookie(reading, payload, state)
 	if state == sessiondata.Good && answer.Record.Unreadable == "" {
 		s := &answer.Record.Session
-		detail += fmt.Sprintf(": session %s of user %s, expires %s", s.ID, s.UserID, instant(s.ExpiresAt))
+		detail += fmt.Sprintf(": session %s of user %s, expires %s", withhold(s.ID, reading.Token), withhold(s.UserID, reading.Token), instant(s.ExpiresAt))
 	}
 	e.step("session_data", state == sessiondata.Good, "%s; the issuer has no store, so this cookie is the session", detail)
 	if v.Good() {
@@ -193,7 +193,7 @@ func (a *Authority) adviseCookie(c Credential, state sessiondata.State, reason R
 	case sessiondata.Unreadable:
 		return []Advice{{FaultSessionDataOther, "the issuer writes the cookie by another strategy", "issuer.cookie_cache, issuer.cookie_cache_jwks_file"}}
 	case sessiondata.Mismatched:
-		return []Advice{{FaultDataSecret, "the cookie was written with a secret or a key of before a rotation, or by another issuer", "issuer.secret_file, issuer.cookie_cache_jwks_file, issuer.accept_retired_secrets"}}
+		return []Advice{{FaultDataSecret, "the cookie was written with a secret or a key of before a rotation, or by another issuer", "issuer.secret_file, issuer.cookie_cache_jwks_file; or issuer.accept_retired_secrets = true, and not if a secret leaked: whoever has it makes sessions"}}
 	case sessiondata.OtherToken:
 		return []Advice{{FaultDataToken, "session_token and session_data are of two sign-ins: one of the two cookies was kept from before" + anIssuers, "none: delete both cookies and sign in"}}
 	case sessiondata.OtherVersion:

@@ -2,8 +2,10 @@ package catalogue_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -48,7 +50,9 @@ type house struct {
 	env   map[string]string // sessiond's settings, by their keys
 	token string            // of the good session
 	redis *redistest.Server
-	keys  *redistest.Issuer
+	// asIssuer is the DSN of who owns the tables, where sessiond has another.
+	asIssuer string
+	keys     *redistest.Issuer
 	// What arrives: headers as an operator pastes them, or with as another form.
 	input, as string
 	// before is called when the authority has started, before it is asked.
@@ -138,21 +142,36 @@ func (h *house) key(key, token string, created time.Duration) {
 func (h *house) inPostgres(expires string) {
 	h.t.Helper()
 	dsn := pgtest.Start(h.t).NewDatabase(h.t)
-	conn, err := pgx.Connect(h.t.Context(), dsn)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer conn.Close(context.WithoutCancel(h.t.Context()))
-	if _, err := conn.Exec(h.t.Context(), fmt.Sprintf(`
+	delete(h.env, "store.path")
+	h.env["store.driver"], h.env["store.dsn"] = "postgres", dsn
+	h.postgres(fmt.Sprintf(`
 		CREATE TABLE "user" (id text PRIMARY KEY, name text, email text, "emailVerified" boolean, image text, "createdAt" timestamp, "updatedAt" timestamp);
 		CREATE TABLE session (id text PRIMARY KEY, "expiresAt" timestamp, token text UNIQUE, "createdAt" timestamp, "updatedAt" timestamp, "ipAddress" text, "userAgent" text, "userId" text);
 		INSERT INTO "user" VALUES ('%[1]s', 'Ann', 'ann@example.com', true, NULL, now(), now());
 		INSERT INTO session VALUES ('%[2]s', (now() AT TIME ZONE 'UTC') + interval '%[4]s', '%[3]s', (now() AT TIME ZONE 'UTC') - interval '1 day', (now() AT TIME ZONE 'UTC') + interval '%[4]s' - interval '7 days', NULL, NULL, '%[1]s')`,
-		userID, sessionID, h.token, expires)); err != nil {
+		userID, sessionID, h.token, expires))
+}
+
+// asReader has sessiond read as a role that owns nothing.
+func (h *house) asReader() {
+	h.t.Helper()
+	role := "reader_" + strings.ToLower(rand.Text()[:12])
+	h.postgres(`CREATE ROLE ` + role + `; GRANT SELECT ON ALL TABLES IN SCHEMA public TO ` + role)
+	h.asIssuer = h.env["store.dsn"]
+	h.env["store.dsn"] += "&options=-c%20role%3D" + role
+}
+
+// postgres runs a statement as the issuer.
+func (h *house) postgres(statement string, args ...any) {
+	h.t.Helper()
+	conn, err := pgx.Connect(h.t.Context(), cmp.Or(h.asIssuer, h.env["store.dsn"]))
+	if err != nil {
 		h.t.Fatal(err)
 	}
-	delete(h.env, "store.path")
-	h.env["store.driver"], h.env["store.dsn"] = "postgres", dsn
+	defer conn.Close(context.WithoutCancel(h.t.Context()))
+	if _, err := conn.Exec(h.t.Context(), statement, args...); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 // stateless has the issuer keep sessions in signed cookies alone.
@@ -164,10 +183,15 @@ func (h *house) stateless() {
 // cache is a session_data cookie of the strategy compact, as 1.7 writes it.
 func (h *house) cache(token, secret string, life time.Duration) string {
 	h.t.Helper()
+	return cacheCookie(time.Now(), sessionID, token, secret, life)
+}
+
+func cacheCookie(now time.Time, id, token, secret string, life time.Duration) string {
+	date := func(fromNow time.Duration) string { return now.Add(fromNow).UTC().Format("2006-01-02T15:04:05.000Z") }
 	cached := fmt.Sprintf(`"session":{"id":%q,"token":%q,"userId":%q,"createdAt":%q,"updatedAt":%q,"expiresAt":%q,"ipAddress":"","userAgent":""},`+
 		`"user":{"id":%q,"name":"Ann","email":"ann@example.com","emailVerified":true,"image":null,"createdAt":%q,"updatedAt":%q},"updatedAt":%d,"version":"1"`,
-		sessionID, token, userID, date(-time.Hour), date(-time.Hour), date(24*time.Hour), userID, date(0), date(0), time.Now().UnixMilli())
-	ends := fmt.Sprintf(`"expiresAt":%d`, time.Now().Add(life).UnixMilli())
+		id, token, userID, date(-time.Hour), date(-time.Hour), date(24*time.Hour), userID, date(0), date(0), now.UnixMilli())
+	ends := fmt.Sprintf(`"expiresAt":%d`, now.Add(life).UnixMilli())
 	mac := hmac.New(sha256.New, []byte(secret))
 	fmt.Fprintf(mac, "{%s,%s}", cached, ends)
 	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"session":{%s},%s,"signature":%q}`, cached, ends, base64.RawURLEncoding.EncodeToString(mac.Sum(nil))))

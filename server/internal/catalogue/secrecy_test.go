@@ -2,7 +2,7 @@ package catalogue_test
 
 import (
 	"context"
-	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -48,10 +48,12 @@ func TestNoPieceIsTold(t *testing.T) {
 			t.Fatal(err)
 		}
 		verdicts[outcome(e)]++
-		text, err := json.Marshal(e)
-		if err != nil {
-			t.Fatal(err)
+		texts := []authority.Explanation{e}
+		if answer, err := a.Validate(t.Context(), authority.Call{Now: w.now}, c); err == nil {
+			texts = append(texts, a.Trace(w.now, w.Describe(), c, &answer))
 		}
+		// Not JSON, which would spell some characters of a secret otherwise.
+		text := fmt.Appendf(nil, "%+v", texts)
 		if at := w.told(text); at >= 0 {
 			t.Fatalf("told after %q\nof the headers %q and %q, the value %q (the test's own)", text[:at+piece], c.Cookie, c.Authorization, c.Value)
 		}
@@ -105,7 +107,7 @@ func newWorld() *world {
 			w.protect(sessioncookie.Encode(signature))
 		}
 		for _, form := range []authority.TokenForm{authority.TokenPlain, authority.TokenSHA256Hex} {
-			w.records[form.Stored(token)] = record(i, w.now)
+			w.records[form.Stored(token)] = record(i, w.now, token)
 		}
 	}
 	for _, secret := range w.signers[:2] { // the others are configured nowhere
@@ -149,12 +151,18 @@ func newWorld() *world {
 }
 
 // record is one of the ways in which a session is stored.
-func record(i int, now time.Time) *store.Record {
+func record(i int, now time.Time, token string) *store.Record {
 	at := now.Add(-time.Duration(i) * 12 * time.Hour)
 	r := &store.Record{Found: true, User: &store.User{ID: userID, Name: "Ann", Email: "ann@example.com"}, Session: store.Session{
 		ID: sessionID, UserID: userID, CreatedAt: at, UpdatedAt: at, ExpiresAt: now.Add(72 * time.Hour),
 	}}
-	switch i % 8 {
+	switch i % 9 {
+	case 0:
+		// A table without ids, whose tokens are read as such.
+		r.Session.ID, r.Session.UserID = token, "user-"+token[:12]
+	case 7:
+		r.User.Name, r.User.Email = token, token+"@example.com"
+		r.Session.Attributes = []store.Attribute{{Name: "device", Kind: store.KindString, Text: token}}
 	case 1:
 		r.Session.ExpiresAt = now.Add(-time.Hour)
 	case 2:
@@ -222,6 +230,10 @@ func (w *world) credential() authority.Credential {
 		c.Cookie = "theme=dark; " + c.Cookie + "; " + dataName + "=" + token
 	}
 	if w.IntN(4) == 0 {
+		id := []string{sessionID, token, ""}[w.IntN(3)]
+		c.Cookie += "; " + dataName + "=" + cacheCookie(w.now, id, token, w.signers[w.IntN(2)], time.Duration(w.IntN(20)-2)*time.Minute)
+	}
+	if w.IntN(4) == 0 {
 		c.Authorization = []string{"Bearer ", "bearer ", "Basic ", ""}[w.IntN(4)] + value
 		if w.IntN(2) == 0 {
 			c.Cookie = ""
@@ -268,7 +280,8 @@ func (w *world) bend(s string) string {
 // Get implements [authority.Records]; now and then the store is away.
 func (w *world) Get(_ context.Context, q cache.Question) (cache.Answer, error) {
 	if w.IntN(200) == 0 {
-		return cache.Answer{}, store.ErrUnavailable
+		// As of a proxy that repeats what it does not know.
+		return cache.Answer{}, fmt.Errorf("%w: unknown command MGET %q", store.ErrUnavailable, q.Token)
 	}
 	r := w.records[q.Token]
 	if r == nil {
@@ -291,7 +304,14 @@ func (w *world) Describe() store.Description {
 }
 
 // Clues implements [authority.Source].
-func (w *world) Clues(context.Context, string) (store.Clues, error) {
+func (w *world) Clues(_ context.Context, token string) (store.Clues, error) {
+	if w.IntN(100) == 0 {
+		return store.Clues{}, fmt.Errorf("%w: unknown command EXISTS %q", store.ErrUnavailable, token)
+	}
+	if r := w.records[token]; r != nil && w.IntN(8) == 0 {
+		place := store.Place{Description: w.Describe(), Record: *r}
+		return store.Clues{Places: []store.Place{place, {Description: place.Description}}}, nil
+	}
 	other := "session:"
 	return []store.Clues{{}, {Empty: true}, {SessionID: true}, {Prefix: &other}}[w.IntN(4)], nil
 }

@@ -88,6 +88,42 @@ var seeds = []struct {
 			}, reason: "NO_CREDENTIAL", fault: authority.FaultOnlySessionData, setting: "none: "},
 		{name: "cleared", what: "the cookie is there and empty", seen: "better-auth vectors",
 			set: func(h *house) { h.cookie("") }, reason: "NO_CREDENTIAL", fault: authority.FaultEmptyValue, setting: "none: sign in"},
+		{name: "in pieces", what: "a gateway splits the session cookie into `.0` and `.1`, as it does its own", seen: "chunked cookies of gateways",
+			set: func(h *house) {
+				h.input = cookieName + ".0=" + h.signed()[:40] + "; " + cookieName + ".1=" + h.signed()[40:]
+			}, reason: "NO_CREDENTIAL", fault: authority.FaultChunked, setting: "none: put the pieces together"},
+		{name: "another application's", what: "several applications share a parent domain, and only another's cookie arrives", seen: "better-auth#1043; crossSubDomainCookies",
+			set: func(h *house) {
+				h.input = "shop.session_token=" + sessioncookie.Encode(sessioncookie.Sign(h.token, "the secret of another application"))
+			}, reason: "NO_CREDENTIAL", fault: authority.FaultOtherPrefix, setting: `issuer.cookie_prefix = "shop"`},
+		{name: "custom name is longer", what: "the issuer's custom name is `app_session_token`, and `session_token` is read", seen: "advanced.cookies.session_token.name",
+			set: func(h *house) {
+				h.env["issuer.cookie_name"] = "session_token"
+				h.input = "app_session_token=" + h.signed()
+			}, reason: "NO_CREDENTIAL", fault: authority.FaultNameLonger, setting: "none: the issuer does not read it either; or issuer.cookie_name"},
+		{name: "sessionid of Django", what: "`session` is read, and `sessionid` of another framework arrives", seen: "Django, PHP",
+			set: func(h *house) {
+				h.env["issuer.cookie_name"] = "session"
+				h.input = "sessionid=2b1189a188b44ad18c35e113ac6ceead; csrftoken=x"
+			}, reason: "NO_CREDENTIAL", fault: authority.FaultNotSent, setting: "none: "},
+		{name: "dont_remember only", what: "only the issuer's `dont_remember` arrives, which it signs as it does the session's", seen: "better-auth rememberMe",
+			set: func(h *house) {
+				h.input = "better-auth.dont_remember=" + sessioncookie.Encode(sessioncookie.Sign("true", secret))
+			}, reason: "NO_CREDENTIAL", fault: authority.FaultOnlyBeside, setting: "none: sign in"},
+		{name: "trusted device only", what: "only the two-factor plugin's `trust_device` arrives, 30 days after", seen: "better-auth two-factor plugin",
+			set: func(h *house) {
+				h.input = "better-auth.trust_device=" + sessioncookie.Encode(sessioncookie.Sign(h.token+"!"+h.token, secret))
+			}, reason: "NO_CREDENTIAL", fault: authority.FaultOnlyBeside, setting: "none: sign in"},
+		{name: "sign-in under way", what: "an OAuth sign-in is under way: only `state` arrives", seen: "better-auth state.ts",
+			set: func(h *house) {
+				h.input = "better-auth.state=" + sessioncookie.Encode(sessioncookie.Sign(h.token, secret))
+			}, reason: "NO_CREDENTIAL", fault: authority.FaultOnlyBeside, setting: "none: sign in"},
+		{name: "cookies of Auth.js", what: "the browser still has the cookie of the library before, an encrypted JWT", seen: "migrations from next-auth",
+			set: func(h *house) { h.input = "next-auth.session-token=eyJhbGciOiJkaXIifQ..a.b.c" }, reason: "NO_CREDENTIAL", fault: authority.FaultNotSent, setting: "none: "},
+		{name: "cookie of Express", what: "only Express's `connect.sid` arrives, signed by another rule", seen: "express-session",
+			set: func(h *house) { h.input = "connect.sid=s%3A" + h.token + "." + strings.Repeat("A", 43) }, reason: "NO_CREDENTIAL", fault: authority.FaultNotSent, setting: "none: "},
+		{name: "cookie of iron-session", what: "only a sealed cookie of iron-session arrives", seen: "iron-session",
+			set: func(h *house) { h.input = "app=Fe26.2*1*0a1b*c2Fsdg*aXY*Y2lwaGVy~2" }, reason: "NO_CREDENTIAL", fault: authority.FaultNotSent, setting: "none: "},
 		{name: "other cookies only", what: "cookies arrive, and the session's is not among them (Domain, Path, SameSite)", seen: "better-auth#1043, #520, #6720; lobehub#18200",
 			set: func(h *house) { h.input = "theme=dark; _ga=GA1.1.1" }, reason: "NO_CREDENTIAL", fault: authority.FaultNotSent, setting: "none: "},
 	}},
@@ -96,6 +132,10 @@ var seeds = []struct {
 			set: func(h *house) { h.input = "Set-Cookie: " + h.input + "; Path=/; HttpOnly" }, reason: "NO_CREDENTIAL", fault: authority.FaultHeaderNamePasted, setting: "none: leave set-cookie: out"},
 		{name: "joined by comma", what: "a proxy joins two Cookie headers with a comma", seen: "RFC 9113, section 8.2.3",
 			set: func(h *house) { h.input = "theme=dark, " + h.input }, reason: "NO_CREDENTIAL", fault: authority.FaultJoinedByComma, setting: "none: join Cookie headers"},
+		{name: "joined by comma, first", what: "the same, and the session cookie is in the first of them", seen: "gRPC metadata; HTTP/2 cookie crumbs",
+			set: func(h *house) { h.input += ", theme=dark" }, reason: "MALFORMED", fault: authority.FaultJoinedByComma, setting: "none: join Cookie headers"},
+		{name: "twice by comma", what: "the session cookie arrives twice, joined by a comma", seen: "two proxies that each add it",
+			set: func(h *house) { h.input += "," + h.input }, reason: "BAD_SIGNATURE", fault: authority.FaultJoinedByComma, setting: "none: join Cookie headers"},
 		{name: "control byte", what: "a control byte stands in the header", seen: "better-auth vectors",
 			set: func(h *house) { h.input = "theme=\x01; " + h.input }, reason: "MALFORMED", fault: authority.FaultHeaderControl, setting: "none: take out"},
 		{name: "too large", what: "the header has 70 kB", seen: "node's own limit is 16 KiB",
@@ -145,6 +185,21 @@ var seeds = []struct {
 			}, reason: "MALFORMED", fault: authority.FaultHex, setting: "none: send"},
 		{name: "cut", what: "the value was cut after 60 characters", seen: "a column, a log, a proxy's buffer",
 			set: func(h *house) { h.decoded(sessioncookie.Sign(h.token, secret)[:60]) }, reason: "MALFORMED", fault: authority.FaultCut, setting: "none: look for what bounds cookies"},
+		{name: "cut in an escape", what: "the value was cut in the middle of a percent escape", seen: "a column, a log, a proxy's buffer",
+			set: func(h *house) {
+				for strings.Count(h.signed(), "%") < 2 {
+					h.token = sessioncookie.NewToken()
+				}
+				h.cookie(strings.TrimSuffix(h.signed(), "3D"))
+			}, reason: "MALFORMED", fault: authority.FaultCut, setting: "none: look for what bounds cookies"},
+		{name: "undefined", what: "a program wrote a variable that held nothing", seen: "`${token}` in JavaScript",
+			set: func(h *house) { h.cookie("undefined") }, reason: "MALFORMED", fault: authority.FaultNoValue, setting: "none: mend what sets it"},
+		{name: "object", what: "a program wrote an object", seen: "SvelteKit and Next cookies.get(), which give an object",
+			set: func(h *house) { h.decoded("[object Object]") }, reason: "MALFORMED", fault: authority.FaultNoValue, setting: "none: mend what sets it"},
+		{name: "small letters", what: "a proxy wrote the header in small letters", seen: "header normalisation",
+			set: func(h *house) {
+				h.decoded(strings.ToLower(sessioncookie.Sign(h.token, secret)))
+			}, reason: "BAD_SIGNATURE", fault: authority.FaultLowerCase, setting: "none: send"},
 		{name: "no signature", what: "the bare token of the database is put into the cookie", seen: "better-auth#4517, #3892; MA-TODO-APP; vlang#26198",
 			set: func(h *house) { h.cookie(h.token) }, reason: "MALFORMED", fault: authority.FaultUnsignedCookie, setting: "none: send the cookie as the issuer set it"},
 		{name: "session id", what: "the session's id is put into the cookie", seen: "MA-TODO-APP",
@@ -201,7 +256,34 @@ var seeds = []struct {
 			set: func(h *house) {
 				h.env["issuer.secret"] = base64.StdEncoding.EncodeToString([]byte("thirty-two bytes of randomness!!"))
 				h.decoded(sessioncookie.Sign(h.token, "thirty-two bytes of randomness!!"))
-			}, reason: "BAD_SIGNATURE", fault: authority.FaultSecretDecoded, setting: "none: sign with the text"},
+			}, reason: "BAD_SIGNATURE", fault: authority.FaultSecretDecoded, setting: "issuer.secret_file: the secret as the issuer's process has it, to the byte; a signer of your own"},
+		{name: "base64 here", what: "the secret configured here is as `kubectl get secret -o yaml` shows it", seen: "kubernetes secrets",
+			set: func(h *house) { h.env["issuer.secret"] = base64.StdEncoding.EncodeToString([]byte(secret)) }, reason: "BAD_SIGNATURE", fault: authority.FaultSecretDecoded, setting: "issuer.secret_file"},
+		{name: "base64 of a line", what: "the same, and made with echo, which ends the line", seen: "echo $SECRET | base64",
+			set: func(h *house) {
+				h.env["issuer.secret"] = base64.StdEncoding.EncodeToString([]byte(secret + "\n"))
+				h.decoded(sessioncookie.Sign(h.token, secret+"\n"))
+			}, reason: "BAD_SIGNATURE", fault: authority.FaultSecretDecoded, setting: "issuer.secret_file"},
+		{name: "base64 there", what: "the issuer's secret was encoded twice for its manifest", seen: "kubernetes data for stringData",
+			set: func(h *house) {
+				h.decoded(sessioncookie.Sign(h.token, base64.StdEncoding.EncodeToString([]byte(secret))))
+			}, reason: "BAD_SIGNATURE", fault: authority.FaultSecretEncoded, setting: "issuer.secret_file"},
+		{name: "byte order mark", what: "the secret was saved by an editor of Windows, with a byte order mark", seen: "Notepad, PowerShell's Out-File",
+			set: func(h *house) { h.env["issuer.secret"] = "\ufeff" + secret }, reason: "BAD_SIGNATURE", fault: authority.FaultSecretMark, setting: "issuer.secret_file"},
+		{name: "Windows line end", what: "the issuer's secret ends with a carriage return", seen: "an .env file of Windows in a container",
+			set: func(h *house) { h.decoded(sessioncookie.Sign(h.token, secret+"\r")) }, reason: "BAD_SIGNATURE", fault: authority.FaultSecretLineBreak, setting: "issuer.secret_file"},
+		{name: "comment in .env", what: "the issuer's .env file has the secret without quotes, and it has a #", seen: "dotenv from 15 on",
+			set: func(h *house) {
+				before, _, _ := strings.Cut(secret, "#")
+				h.decoded(sessioncookie.Sign(h.token, before))
+			}, reason: "BAD_SIGNATURE", fault: authority.FaultSecretEnvFile, setting: "none: quote it"},
+		{name: "variable in .env", what: "the secret has a $, which the issuer's Docker Compose takes for a variable", seen: "docker compose interpolation",
+			set: func(h *house) {
+				h.env["issuer.secret"] = "a-long-secret-with-$money-in-the-middle-of-it"
+				h.decoded(sessioncookie.Sign(h.token, "a-long-secret-with--in-the-middle-of-it"))
+			}, reason: "BAD_SIGNATURE", fault: authority.FaultSecretEnvFile, setting: "none: quote it"},
+		{name: "name and secret", what: "the whole line of the .env file was put into the secret's file", seen: "docker secrets",
+			set: func(h *house) { h.env["issuer.secret"] = "BETTER_AUTH_SECRET=" + secret }, reason: "BAD_SIGNATURE", fault: authority.FaultSecretAssigned, setting: "issuer.secret_file"},
 		{name: "default", what: "the issuer has no secret and uses Better Auth's default", seen: "better-auth utils/constants",
 			set: func(h *house) {
 				h.decoded(sessioncookie.Sign(h.token, "better-auth-secret-12345678901234567890"))
@@ -210,11 +292,50 @@ var seeds = []struct {
 			set: func(h *house) {
 				h.env["issuer.secret"] = "the issuer's new secret, also long enough"
 				h.env["issuer.retired_secrets_file"] = h.file(secret)
-			}, reason: "RETIRED_SECRET", fault: authority.FaultSecretRetired, setting: "issuer.accept_retired_secrets = true"},
+			}, reason: "RETIRED_SECRET", fault: authority.FaultSecretRetired, setting: "none: sign in anew; or issuer.accept_retired_secrets = true"},
 	}},
 	{"Bearer tokens", []seed{
 		{name: "bearer off", what: "a session token arrives as bearer, and the plugin is not configured here", seen: "better-auth bearer plugin",
 			set: func(h *house) { h.input = "Authorization: Bearer " + h.signed() }, reason: "NO_CREDENTIAL", fault: authority.FaultBearerOff, setting: "issuer.bearer = true"},
+		{name: "bearer of another service", what: "a token of another service arrives as bearer", seen: "GitHub and Google access tokens, API keys",
+			set: func(h *house) { h.input = "Authorization: Bearer ghp_16C7e42F292c6912E7710c838347Ae178B4a" }, reason: "NO_CREDENTIAL", fault: authority.FaultBearerOpaque, setting: "none: send the session cookie"},
+		{name: "another service's and an old issuer", what: "the same in small letters, and the issuer is 1.4: another version would read it, and find nobody", seen: "API gateways",
+			set: func(h *house) {
+				h.env["issuer.bearer"], h.env["issuer.version"] = "true", "1.4"
+				h.input = "Authorization: bearer ghp_16C7e42F292c6912E7710c838347Ae178B4a"
+			}, reason: "NO_CREDENTIAL", fault: authority.FaultBearerNoCookie, setting: "none: send what sign-in answered"},
+		{name: "another service's and a bad cookie", what: "the same beside a cookie of no shape", seen: "API gateways",
+			set: func(h *house) {
+				h.env["issuer.bearer"], h.env["issuer.version"] = "true", "1.4"
+				h.input = "Cookie: " + cookieName + "=j:hello.world\nAuthorization: Bearer ghp_16C7e42F292c6912E7710c838347Ae178B4a"
+			}, reason: "MALFORMED", fault: authority.FaultMisshapen, setting: "none: send"},
+		{name: "no scheme", what: "a mobile app sends the token without `Bearer`", seen: "mobile apps",
+			set: func(h *house) {
+				h.env["issuer.bearer"] = "true"
+				h.input = "Authorization: " + h.signed()
+			}, reason: "NO_CREDENTIAL", fault: authority.FaultOtherScheme, setting: "none: send Authorization: Bearer"},
+		{name: "scheme Token", what: "a mobile app sends the token as `Token`", seen: "mobile apps",
+			set: func(h *house) { h.input = "Authorization: Token " + h.signed() }, reason: "NO_CREDENTIAL", fault: authority.FaultOtherScheme, setting: "none: send Authorization: Bearer"},
+		{name: "Bearer twice", what: "a client puts `Bearer` before a value that has it", seen: "interceptors of HTTP clients",
+			set: func(h *house) {
+				h.env["issuer.bearer"] = "true"
+				h.input = "Authorization: Bearer Bearer " + h.signed()
+			}, reason: "BAD_SIGNATURE", fault: authority.FaultBearerInCookie, setting: "none: send"},
+		{name: "bearer in quotes", what: "the token is sent with the quotes of its JSON", seen: "JSON.stringify into storage",
+			set: func(h *house) {
+				h.env["issuer.bearer"] = "true"
+				h.input = `Authorization: Bearer "` + h.signed() + `"`
+			}, reason: "BAD_SIGNATURE", fault: authority.FaultQuotesEncoded, setting: "none: send what sign-in answered"},
+		{name: "bearer undefined", what: "the bearer is the word `undefined`", seen: "`Bearer ${token}` without one",
+			set: func(h *house) {
+				h.env["issuer.bearer"] = "true"
+				h.input = "Authorization: Bearer undefined"
+			}, reason: "NOT_FOUND", fault: authority.FaultNoValue, setting: "none: mend what sets it"},
+		{name: "pair as bearer", what: "the cookie, name and all, is sent as bearer", seen: "set-cookie split at ;",
+			set: func(h *house) {
+				h.env["issuer.bearer"] = "true"
+				h.input = "Authorization: Bearer " + h.input
+			}, reason: "MALFORMED", fault: authority.FaultNameInValue, setting: "none: send"},
 		{name: "bearer in small letters", what: "`bearer` arrives, and the issuer is 1.4, which knows `Bearer` only", seen: "better-auth vectors",
 			set: func(h *house) {
 				h.env["issuer.bearer"], h.env["issuer.version"] = "true", "1.4"
@@ -229,7 +350,7 @@ var seeds = []struct {
 			set: func(h *house) {
 				h.env["issuer.bearer"], h.env["issuer.bearer_require_signature"] = "true", "true"
 				h.input = "Authorization: Bearer " + h.token
-			}, reason: "UNSIGNED_NOT_ALLOWED", fault: authority.FaultBearerUnsigned, setting: "issuer.bearer_require_signature = false"},
+			}, reason: "UNSIGNED_NOT_ALLOWED", fault: authority.FaultBearerUnsigned, setting: "none: send what sign-in answered as set-auth-token; or issuer.bearer_require_signature = false"},
 		{name: "bearer JWT", what: "an OAuth access token arrives as bearer", seen: "RFC 9068",
 			set: func(h *house) {
 				h.input = "Authorization: Bearer eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
@@ -255,7 +376,7 @@ var seeds = []struct {
 				h.input = "Cookie: " + cookieName + "=" + sessioncookie.Encode(sessioncookie.Sign(h.token, "the secret of another environment")) + "\nAuthorization: Bearer " + h.signed()
 			}, reason: "BAD_SIGNATURE", fault: authority.FaultCookieOverBearer, setting: "none: send one of the two"},
 		{name: "token of a worker", what: "a worker sends a bare token of the database", seen: "better-auth#2685",
-			set: func(h *house) { h.as, h.input = "token", h.token }, reason: "UNSIGNED_NOT_ALLOWED", fault: authority.FaultBareToken, setting: "issuer.allow_bare_tokens = true"},
+			set: func(h *house) { h.as, h.input = "token", h.token }, reason: "UNSIGNED_NOT_ALLOWED", fault: authority.FaultBareToken, setting: "none: send the headers as they came; or issuer.allow_bare_tokens = true"},
 	}},
 	{"Where sessions are", []seed{
 		{name: "signed out", what: "the session was signed out: its row is gone", seen: "",
@@ -265,6 +386,18 @@ var seeds = []struct {
 			}, reason: "NOT_FOUND", fault: authority.FaultEnded, setting: "none: sign in"},
 		{name: "no rows", what: "the issuer keeps sessions in secondary storage alone: the table is empty", seen: "better-auth#2127, #522; survey §0.2",
 			set: func(h *house) { h.exec(`DELETE FROM session`) }, reason: "NOT_FOUND", fault: authority.FaultStoreEmpty, setting: "secondary.url"},
+		{name: "rows hidden", what: "row-level security shows sessiond's role no session", seen: "Supabase turns it on for new tables",
+			set: func(h *house) {
+				h.inPostgres("1 day")
+				h.asReader()
+				h.postgres(`ALTER TABLE session ENABLE ROW LEVEL SECURITY`)
+			}, reason: "NOT_FOUND", fault: authority.FaultRowsHidden, setting: "none: give the role a policy"},
+		{name: "users hidden", what: "the same of users", seen: "Supabase turns it on for new tables",
+			set: func(h *house) {
+				h.inPostgres("1 day")
+				h.asReader()
+				h.postgres(`ALTER TABLE "user" ENABLE ROW LEVEL SECURITY`)
+			}, reason: "USER_NOT_FOUND", fault: authority.FaultRowsHidden, setting: "none: give the role a policy"},
 		{name: "hashed", what: "an adapter keeps SHA-256 of tokens", seen: "KeeperHub#1047; ezauth#133; modelence#292",
 			set: func(h *house) {
 				h.exec(`UPDATE session SET token = ?`, authority.TokenSHA256Hex.Stored(h.token))
@@ -277,6 +410,8 @@ var seeds = []struct {
 			set: func(h *house) { h.inRedis(); h.key(h.token, h.token, 0) }, reason: "NOT_FOUND", fault: authority.FaultSecondaryPrefix, setting: `secondary.key_prefix = ""`},
 		{name: "key prefix session:", what: "the keys are called `session:{token}`", seen: "motivating app",
 			set: func(h *house) { h.inRedis(); h.key("session:"+h.token, h.token, 0) }, reason: "NOT_FOUND", fault: authority.FaultSecondaryPrefix, setting: `secondary.key_prefix = "session:"`},
+		{name: "key prefix of an environment", what: "the keys begin with the environment's name", seen: "ioredis keyPrefix",
+			set: func(h *house) { h.inRedis(); h.key("prod:auth:"+h.token, h.token, 0) }, reason: "NOT_FOUND", fault: authority.FaultSecondaryPrefix, setting: `secondary.key_prefix = "prod:auth:"`},
 		{name: "another Redis database", what: "the issuer uses another database of the Redis", seen: "redis URL without /N",
 			set: func(h *house) {
 				h.inRedis()
@@ -301,7 +436,7 @@ var seeds = []struct {
 				h.both()
 				h.env["policy.disagreement"] = "strict"
 				h.exec(`DELETE FROM session WHERE id = ?`, sessionID)
-			}, reason: "NOT_FOUND", fault: authority.FaultStoresDisagree, setting: `policy.disagreement = "parity"`},
+			}, reason: "NOT_FOUND", fault: authority.FaultStoresDisagree, setting: `none: sign in; or policy.disagreement = "parity"`},
 		{name: "key unreadable", what: "something else wrote the session's key", seen: "better-auth 1.2 answers 500",
 			set: func(h *house) { h.inRedis(); h.keys.Do("SET", prefix+h.token, "{") }, reason: "STORED_VALUE_UNREADABLE", fault: authority.FaultKeyUnreadable, setting: "secondary.key_prefix"},
 		{name: "date unreadable", what: "a row's expiry is no date", seen: "hand-made rows",
@@ -321,6 +456,12 @@ var seeds = []struct {
 					}
 				}
 			}, reason: undecided, fault: authority.FaultStoreAway, setting: "store.dsn or store.path"},
+		{name: "Redis ACL", what: "the Redis user may not read the keys", seen: "Redis ACL",
+			set: func(h *house) {
+				h.inRedis()
+				h.key(prefix+h.token, h.token, 0)
+				h.before = func() { h.keys.Do("ACL", "SETUSER", "default", "resetkeys", "~other:*") }
+			}, reason: undecided, fault: authority.FaultSecondaryAway, setting: "secondary.url"},
 		{name: "secondary away", what: "the Redis is gone", seen: "better-auth#11230",
 			set: func(h *house) {
 				h.inRedis()
@@ -330,6 +471,14 @@ var seeds = []struct {
 	{"What is stored", []seed{
 		{name: "expired", what: "the cookie lives for 7 days and the session for 24 hours", seen: "motivating app",
 			set: func(h *house) { h.exec(`UPDATE session SET expiresAt = ?`, date(-48*time.Hour)) }, reason: "EXPIRED", fault: authority.FaultExpired, setting: "none: sign in"},
+		{name: "not remembered", what: "a session without rememberMe has ended, and the browser was never closed", seen: "Chrome restores session cookies",
+			set: func(h *house) { h.exec(`UPDATE session SET expiresAt = ?`, date(-time.Hour)) }, reason: "EXPIRED", fault: authority.FaultExpired, setting: "none: sign in"},
+		{name: "good one behind", what: "a session of columns without time zone has ended, and a good cookie stands behind it", seen: "better-auth#1043",
+			set: func(h *house) {
+				h.inPostgres("-4 hours")
+				h.postgres(`INSERT INTO session SELECT 'again', now() + interval '30 days', $1, "createdAt", "updatedAt", NULL, NULL, "userId" FROM session`, "another-good-token")
+				h.input += "; " + cookieName + "=" + sessioncookie.Encode(sessioncookie.Sign("another-good-token", secret))
+			}, reason: "EXPIRED", fault: authority.FaultShadowed, setting: "none: delete the older cookie"},
 		{name: "time zone", what: "Better Auth 1.2 on a machine five hours behind UTC wrote an expiry without a zone", seen: "better-auth vectors; motivating app's timestamp columns",
 			set: func(h *house) { h.inPostgres("-4 hours") }, reason: "EXPIRED", fault: authority.FaultTimeZone, setting: "store.time_zone"},
 		{name: "time zone ahead", what: "the same on a machine ahead of UTC: the session seems refreshed in the future", seen: "better-auth vectors",
@@ -340,12 +489,12 @@ var seeds = []struct {
 			set: func(h *house) {
 				h.env["policy.refuse_banned"] = "true"
 				h.exec(`ALTER TABLE user ADD COLUMN banned integer; UPDATE user SET banned = 1`)
-			}, reason: "USER_BANNED", fault: authority.FaultUserBanned, setting: "policy.refuse_banned = false"},
+			}, reason: "USER_BANNED", fault: authority.FaultUserBanned, setting: "none: the ban is what refuses; policy.refuse_banned = false"},
 		{name: "deleted", what: "the user is marked deleted, and the rule is on", seen: "motivating app",
 			set: func(h *house) {
 				h.env["policy.soft_delete_column"] = "deletedAt"
 				h.exec(`ALTER TABLE user ADD COLUMN deletedAt date; UPDATE user SET deletedAt = ?`, date(0))
-			}, reason: "USER_DELETED", fault: authority.FaultUserDeleted, setting: "policy.soft_delete_column"},
+			}, reason: "USER_DELETED", fault: authority.FaultUserDeleted, setting: "none: the mark is what refuses; policy.soft_delete_column"},
 		{name: "lifetime", what: "the session is older than the cap", seen: "ASVS 7.3.2",
 			set: func(h *house) { h.env["policy.max_lifetime"] = "30m" }, reason: "LIFETIME_CAP", fault: authority.FaultLifetimeCap, setting: "policy.max_lifetime"},
 		{name: "idle", what: "the session was not refreshed within the cap", seen: "ASVS 7.3.1",
@@ -355,10 +504,15 @@ var seeds = []struct {
 				h.env["issuer.version"] = "1.4"
 				h.input += "; " + dataName + "=" + base64.RawURLEncoding.EncodeToString([]byte(`{"session":{"session":{},"user":{}},"expiresAt":1,"signature":"x"}`))
 			}, reason: "SESSION_DATA_REJECTED", fault: authority.FaultSessionDataBad, setting: "none: the issuer refuses it too"},
-		{name: "session_data strategy", what: "the cache's strategy is jwt and compact is configured, or the other way", seen: "better-auth vectors",
+		{name: "session_data damaged", what: "a damaged `session_data` cookie, where the strategy is jwt: compact would pass over it and is no cause", seen: "better-auth vectors",
 			set: func(h *house) {
 				h.env["issuer.version"], h.env["issuer.cookie_cache"] = "1.4", "jwt"
 				h.input += "; " + dataName + "=" + base64.RawURLEncoding.EncodeToString([]byte(`not JSON, which compact passes over`))
+			}, reason: "SESSION_DATA_REJECTED", fault: authority.FaultSessionDataBad, setting: "none: the issuer refuses it too"},
+		{name: "session_data strategy", what: "the cache's strategy is jwt and compact is configured, or the other way", seen: "better-auth vectors",
+			set: func(h *house) {
+				h.env["issuer.version"], h.env["issuer.cookie_cache"] = "1.4", "jwt"
+				h.input += "; " + dataName + "=" + h.cache(h.token, secret, time.Hour)
 			}, reason: "SESSION_DATA_REJECTED", fault: authority.FaultSessionDataOther, setting: `issuer.cookie_cache = "compact"`},
 	}},
 	{"The cookie cache, and issuers without a store", []seed{

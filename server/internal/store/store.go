@@ -69,6 +69,9 @@ type Clues struct {
 	Empty bool
 	// SessionID: the token is the id of a session.
 	SessionID bool
+	// Hidden: the database may hide rows from the role that reads them, by row-level
+	// security.
+	Hidden bool
 	// Prefix, where set, is another one than the configured, under which secondary
 	// storage has a key of the token.
 	Prefix *string

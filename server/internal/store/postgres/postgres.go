@@ -303,7 +303,7 @@ func (s *Store) Clues(ctx context.Context, token string) (c store.Clues, err err
 		token = ""
 	}
 	err = s.run(ctx, func(ctx context.Context) error {
-		return s.pool.QueryRow(ctx, s.clues, token).Scan(&c.Empty, &c.SessionID)
+		return s.pool.QueryRow(ctx, s.clues, token).Scan(&c.Empty, &c.SessionID, &c.Hidden)
 	})
 	return c, err
 }

@@ -63,15 +63,19 @@ func (s *statement) localExpiry() bool {
 	return false
 }
 
-// cluesSQL asks whether there are sessions, and whether $1 is the id of one; an id
-// that is no text is compared only where that needs no scan of the table.
+// cluesSQL asks whether there are sessions, whether $1 is the id of one, and whether
+// row-level security may hide some; an id that is no text is compared only where that
+// needs no scan of the table.
 func cluesSQL(c *catalog, m *schema.Mapping) string {
 	id := m.Session.Fields["id"]
 	isID := "false AND $1::text IS NULL"
 	if c.typeOf(m.Session, id.Name).family() == textFamily {
 		isID = fmt.Sprintf("EXISTS (SELECT 1 FROM %s WHERE %s = $1::text)", m.Session.SQL(), schema.Quote(id.Name))
 	}
-	return fmt.Sprintf("SELECT NOT EXISTS (SELECT 1 FROM %s), %s", m.Session.SQL(), isID)
+	hidden := func(t schema.MappedTable) string {
+		return "row_security_active('" + strings.ReplaceAll(t.SQL(), "'", "''") + "'::regclass)"
+	}
+	return fmt.Sprintf("SELECT NOT EXISTS (SELECT 1 FROM %s), %s, %s OR %s", m.Session.SQL(), isID, hidden(m.Session), hidden(m.User))
 }
 
 // newCell says how to read column. Casts leave few types to decode, and none of

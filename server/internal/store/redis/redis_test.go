@@ -12,6 +12,7 @@ import (
 	"github.com/sessiond/sessiond/server/internal/redistest"
 	"github.com/sessiond/sessiond/server/internal/store"
 	"github.com/sessiond/sessiond/server/internal/store/redis"
+	"github.com/sessiond/sessiond/sessioncookie"
 )
 
 func open(t testing.TB, c redis.Config) *redis.Store {
@@ -251,6 +252,18 @@ func TestClues(t *testing.T) {
 	narrow := open(t, redis.Config{URL: strings.Replace(server.URL(), "redis://", "redis://reader:password@", 1), Prefix: prefix})
 	if c := clues(narrow, "t"); c.Empty || c.Prefix != nil {
 		t.Errorf("where other prefixes may not be read: %+v", c)
+	}
+	token, other := sessioncookie.NewToken(), sessioncookie.NewToken()
+	i.Do("SET", "prod:auth:"+token, "x")
+	i.Do("SET", "user:"+other+":"+other, "x")
+	if c := clues(s, token); c.Prefix == nil || *c.Prefix != "prod:auth:" {
+		t.Errorf("under a prefix of its own: %+v", c)
+	}
+	// Neither is a prefix of keys: it holds a token, or most of one.
+	for _, end := range []string{other, token[12:]} {
+		if c := clues(s, end); c.Prefix != nil {
+			t.Errorf("a prefix with a token is told, of %d bytes", len(*c.Prefix))
+		}
 	}
 	odd := open(t, redis.Config{URL: server.URL(), Prefix: "a*[b]?\\:"})
 	if c := clues(odd, "none"); !c.Empty {

@@ -150,7 +150,7 @@ func (s *Store) Clues(ctx context.Context, token string) (store.Clues, error) {
 	if err != nil {
 		return c, err
 	}
-	c.Empty, c.SessionID = c.Empty && rows.Empty, rows.SessionID
+	c.Empty, c.SessionID, c.Hidden = c.Empty && rows.Empty, rows.SessionID, rows.Hidden
 	for _, place := range []store.Store{s.cfg.First, s.cfg.Rows} {
 		records, err := place.Lookup(ctx, "", []string{token})
 		if err != nil {
