@@ -59,12 +59,14 @@ var rules = map[string]rule{
 		never:   heavy,
 	},
 
+	"server/internal/spelling": {},
+
 	// The rules of the authority: no transport, no database.
 	"server/internal/sessiondata": {local: []string{"sessioncookie"}, never: slices.Concat([]string{goGRPC}, anySQL)},
 	"server/internal/authority": {
 		local: []string{
 			"internal/clock", "server/internal/cache", "server/internal/feed", "server/internal/sessiondata",
-			"server/internal/store", "server/internal/store/issued", "sessioncookie",
+			"server/internal/spelling", "server/internal/store", "server/internal/store/issued", "sessioncookie",
 		},
 		never: slices.Concat([]string{goGRPC}, anySQL),
 	},
@@ -147,7 +149,7 @@ var rules = map[string]rule{
 		// Those of server's parts whose settings are in server.Config.
 		local: []string{
 			"server", "server/internal/authority", "server/internal/issuer", "server/internal/lifecycle", "server/internal/sessiondata", "server/internal/shadow",
-			"server/internal/store", "server/internal/store/issued", "sessioncookie",
+			"server/internal/spelling", "server/internal/store", "server/internal/store/issued", "sessioncookie",
 		},
 		modules: []string{toml},
 	},

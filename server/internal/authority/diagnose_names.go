@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sessiond/sessiond/server/internal/spelling"
 	"github.com/sessiond/sessiond/sessioncookie"
 )
 
@@ -179,24 +180,7 @@ func near(a, b string) bool {
 	if len(a)-len(b) > most || len(b)-len(a) > most || min(len(a), len(b)) <= 2*most {
 		return false
 	}
-	// Levenshtein's distance, a row at a time.
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)] <= most
+	return spelling.Distance(a, b) <= most
 }
 
 const multiInfix = "_multi-"

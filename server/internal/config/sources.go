@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/sessiond/sessiond/server/internal/spelling"
 )
 
 // Sources are the places settings come from.
@@ -166,7 +168,7 @@ func suggest(key string) string {
 	flat := strings.NewReplacer(".", "", "_", "", "-", "")
 	best, distance := "", 3
 	for _, s := range settings {
-		if d := editDistance(flat.Replace(key), flat.Replace(s.Key)); d < distance {
+		if d := spelling.Distance(flat.Replace(key), flat.Replace(s.Key)); d < distance {
 			best, distance = s.Key, d
 		}
 	}
@@ -174,23 +176,4 @@ func suggest(key string) string {
 		return " (sessiond help serve lists all settings)"
 	}
 	return " (did you mean " + best + "?)"
-}
-
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }
