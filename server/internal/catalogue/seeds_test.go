@@ -439,6 +439,8 @@ var seeds = []struct {
 			}, reason: "NOT_FOUND", fault: authority.FaultStoresDisagree, setting: `none: sign in; or policy.disagreement = "parity"`},
 		{name: "key unreadable", what: "something else wrote the session's key", seen: "better-auth 1.2 answers 500",
 			set: func(h *house) { h.inRedis(); h.keys.Do("SET", prefix+h.token, "{") }, reason: "STORED_VALUE_UNREADABLE", fault: authority.FaultKeyUnreadable, setting: "secondary.key_prefix"},
+		{name: "key of another type", what: "something else keeps a list under the session's key", seen: "better-auth answers 500",
+			set: func(h *house) { h.inRedis(); h.keys.Do("LPUSH", prefix+h.token, "x") }, reason: "STORED_VALUE_UNREADABLE", fault: authority.FaultKeyUnreadable, setting: "secondary.key_prefix"},
 		{name: "date unreadable", what: "a row's expiry is no date", seen: "hand-made rows",
 			set: func(h *house) { h.exec(`UPDATE session SET expiresAt = 'tomorrow'`) }, reason: "STORED_VALUE_UNREADABLE", fault: authority.FaultUnreadable, setting: "store.session_columns or store.user_columns"},
 		{name: "token twice", what: "two rows have one token", seen: "a table without its unique index",

@@ -14,6 +14,7 @@ var between = map[string]struct{ says, strict string }{
 	"expired":                  {strict: "EXPIRED"},
 	"user deleted":             {"the user has no row any more", "USER_NOT_FOUND"},
 	"key broken":               {"the key cannot be read", "STORED_VALUE_UNREADABLE"},
+	"key of another type":      {"the key cannot be read", "STORED_VALUE_UNREADABLE"},
 	"key without user":         {"the key holds no user", "USER_NOT_FOUND"},
 	"key gone":                 {says: "there is a row and no key"},
 	"key gone, row over":       {"there is a row and no key", "EXPIRED"},

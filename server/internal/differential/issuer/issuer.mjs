@@ -123,6 +123,8 @@ const start = async (config) => {
   for (let n = 0; n < 2; n++) await user(await browser("user deleted"), `DELETE FROM "user" WHERE id = $1`);
   if (redis) {
     await redis.set(prefix + raw(await browser("key broken")), "{");
+    const list = prefix + raw(await browser("key of another type"));
+    await redis.multi().del(list).lpush(list, "x").exec();
     await key(await browser("key without user"), (value) => (value.user = null));
     await redis.set(`${prefix}revoked-sessions-before-${(await browser("user's mark")).user}`, Date.now() + hour);
   }

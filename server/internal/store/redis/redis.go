@@ -227,7 +227,12 @@ func (s *Store) mark(ctx context.Context, era store.Era, records []store.Record)
 	return nil
 }
 
-// get reads keys and the era.
+// otherType stands for what a key holds that is no text. The issuer's own reading of
+// it fails, and so does ours.
+const otherType = "a value of another type"
+
+// get reads keys and the era. Each is asked for by itself, as the issuer does: MGET
+// would tell a key of another type as one that is not there.
 func (s *Store) get(ctx context.Context, era store.Era, keys []string) ([]*string, error) {
 	if s.closed.Load() {
 		return nil, fmt.Errorf("%w: the store is closed", store.ErrUnavailable)
@@ -236,7 +241,11 @@ func (s *Store) get(ctx context.Context, era store.Era, keys []string) ([]*strin
 		return nil, ctx.Err()
 	}
 	b := s.client.B()
-	got, answer, err := inEra(ctx, s.client.DoMulti, b, b.Mget().Key(keys...).Build())
+	commands := make([]rueidis.Completed, len(keys))
+	for i, key := range keys {
+		commands[i] = b.Get().Key(key).Build()
+	}
+	results, got, err := allInEra(ctx, s.client.DoMulti, b, commands...)
 	if err != nil {
 		return nil, s.failed(ctx, err)
 	}
@@ -244,20 +253,19 @@ func (s *Store) get(ctx context.Context, era store.Era, keys []string) ([]*strin
 	if want, _, _ := strings.Cut(string(era), "."); got == "" || want != "" && got != store.Era(want) {
 		return nil, &store.EraError{Got: got}
 	}
-	messages, err := answer.ToArray()
-	if err != nil {
-		return nil, s.failed(ctx, err)
-	}
-	values := make([]*string, len(messages))
-	for i := range messages {
-		text, err := messages[i].ToString()
+	values := make([]*string, len(results))
+	for i := range results {
+		text, err := results[i].ToString()
+		answered, isAnswer := rueidis.IsRedisErr(err)
 		switch {
 		case rueidis.IsRedisNil(err):
+			continue
+		case isAnswer && strings.HasPrefix(answered.Error(), "WRONGTYPE"):
+			text = otherType
 		case err != nil:
 			return nil, s.failed(ctx, err)
-		default:
-			values[i] = &text
 		}
+		values[i] = &text
 	}
 	return values, nil
 }

@@ -347,7 +347,7 @@ func TestClosedFeed(t *testing.T) {
 
 // TestErrorsTellNoToken: the server's complaint about a command repeats its arguments.
 func TestErrorsTellNoToken(t *testing.T) {
-	s := redistest.Start(t, "--rename-command", "MGET", "")
+	s := redistest.Start(t, "--rename-command", "MGET", "", "--rename-command", "GET", "")
 	_, err := open(t, redis.Config{URL: s.URL(), Prefix: prefix}).Lookup(t.Context(), "", []string{"hunter2"})
 	if !errors.Is(err, store.ErrUnavailable) || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("%v", err)
