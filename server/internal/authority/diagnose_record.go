@@ -164,11 +164,14 @@ func (f *finding) expired() []Advice {
 			return append(out, expired)
 		}
 	}
-	switch {
-	case f.store.Zone != "" && over < zoneWidth:
-		return []Advice{{FaultTimeZone, fmt.Sprintf("the expiry's column has no time zone and is read as %s: the session is over by %s, which another zone would explain", f.store.Zone, over), "store.time_zone: the zone of the process that writes the rows"}, expired}
+	if f.store.Zone == "" || over >= zoneWidth {
+		return []Advice{expired}
 	}
-	return []Advice{expired}
+	zone := Advice{FaultTimeZone, fmt.Sprintf("the expiry's column has no time zone and is read as %s: the session is over by %s, which another zone would explain", f.store.Zone, over), "store.time_zone: the zone of the process that writes the rows"}
+	if f.store.ZoneAssumed {
+		return []Advice{zone, expired}
+	}
+	return []Advice{expired, zone}
 }
 
 func (f *finding) unreadable() Advice {

@@ -483,6 +483,11 @@ var seeds = []struct {
 			}, reason: "EXPIRED", fault: authority.FaultShadowed, setting: "none: delete the older cookie"},
 		{name: "time zone", what: "Better Auth 1.2 on a machine five hours behind UTC wrote an expiry without a zone", seen: "better-auth vectors; motivating app's timestamp columns",
 			set: func(h *house) { h.inPostgres("-4 hours") }, reason: "EXPIRED", fault: authority.FaultTimeZone, setting: "store.time_zone"},
+		{name: "time zone said", what: "the zone was set, and the session has been over for four hours", seen: "drizzle's timestamp()",
+			set: func(h *house) {
+				h.inPostgres("-4 hours")
+				h.env["store.time_zone"] = "UTC"
+			}, reason: "EXPIRED", fault: authority.FaultExpired, setting: "none: sign in"},
 		{name: "time zone ahead", what: "the same on a machine ahead of UTC: the session seems refreshed in the future", seen: "better-auth vectors",
 			set: func(h *house) { h.inPostgres("7 days 5 hours") }, reason: good, fault: authority.FaultTimeZone, setting: "store.time_zone"},
 		{name: "user gone", what: "the user was deleted and the session was not", seen: "better-auth 1.2 schema",

@@ -46,7 +46,7 @@ func doctorCommand(ctx context.Context, args []string, s Streams, env []string) 
 		return exitUsage
 	}
 	d := doctor.Config{
-		Server: cfg.Server, ZoneGiven: cfg.ZoneGiven, SecretFiles: cfg.SecretFiles,
+		Server: cfg.Server, SecretFiles: cfg.SecretFiles,
 		IssuerURL: *issuerURL, Address: *address,
 	}
 	if d.IssuerURL == "" && cfg.IssuerURL != "" {

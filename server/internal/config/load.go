@@ -34,8 +34,6 @@ type Config struct {
 	SecretFile string
 	// IssuerURL is issuer.base_url, empty if it is not set.
 	IssuerURL string
-	// ZoneGiven reports whether somebody set store.time_zone.
-	ZoneGiven bool
 	// SecretFiles are the files that hold secrets, by the setting that names them.
 	SecretFiles map[string]string
 }
@@ -75,7 +73,7 @@ func Load(src Sources, create bool) (Config, error) {
 	cfg.Server.Cookies = r.cookies()
 	secrets, file := r.secret(cfg.Embedded, create)
 	cfg.SecretFile = file
-	cfg.IssuerURL, cfg.ZoneGiven = r.text(keyBaseURL), values[keyStoreTimeZone].source != sourceDefault
+	cfg.IssuerURL = r.text(keyBaseURL)
 	cfg.SecretFiles = r.secretFiles(file)
 	cfg.Server.Authority.Cookies.Secrets = secrets
 	for _, c := range cfg.Server.Authority.Companions {
@@ -224,6 +222,9 @@ func (r *reader) store(create bool) (cfg server.StoreConfig, embedded bool) {
 	var err error
 	if cfg.Zone, err = time.LoadLocation(r.text(keyStoreTimeZone)); err != nil {
 		r.fail(keyStoreTimeZone, "%w", err)
+	}
+	if r.values[keyStoreTimeZone].source == sourceDefault {
+		cfg.Zone = nil // nobody said so
 	}
 	cfg.Secondary = r.secondary()
 	if cfg.Driver == server.DriverNone {

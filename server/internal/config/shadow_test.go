@@ -39,7 +39,7 @@ func TestSecretFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.SecretFiles["issuer.secret_file"] != path || len(cfg.SecretFiles) != 1 || !cfg.ZoneGiven || cfg.IssuerURL != "https://a.example" {
-		t.Errorf("%+v, zone given %t, %s", cfg.SecretFiles, cfg.ZoneGiven, cfg.IssuerURL)
+	if cfg.SecretFiles["issuer.secret_file"] != path || len(cfg.SecretFiles) != 1 || cfg.Server.Store.Zone == nil || cfg.IssuerURL != "https://a.example" {
+		t.Errorf("%+v, zone %v, %s", cfg.SecretFiles, cfg.Server.Store.Zone, cfg.IssuerURL)
 	}
 }

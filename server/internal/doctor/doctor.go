@@ -21,8 +21,6 @@ import (
 type Config struct {
 	// Server is what serve runs with.
 	Server server.Config
-	// ZoneGiven reports whether somebody set store.time_zone.
-	ZoneGiven bool
 	// SecretFiles are the files that hold secrets, by the setting that names them.
 	SecretFiles map[string]string
 	// IssuerURL is the issuer's base URL with its base path; empty: not asked.

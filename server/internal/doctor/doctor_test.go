@@ -267,7 +267,7 @@ func TestFindings(t *testing.T) {
 		{"zone not said", func(d *deployment) { d.sql(`alter table session alter "expiresAt" type timestamp`) }, "schema", doctor.Warn, "store.time_zone"},
 		{"zone said", func(d *deployment) {
 			d.sql(`alter table session alter "expiresAt" type timestamp`)
-			d.ZoneGiven = true
+			d.Server.Store.Zone = time.UTC
 		}, "schema", doctor.Note, "read as UTC"},
 		{"no index", func(d *deployment) { d.sql(`alter table session drop constraint session_token_key`) }, "index", doctor.Fail, `CREATE UNIQUE INDEX CONCURRENTLY ON "public"."session" ("token")`},
 		{"index of another collation", func(d *deployment) {

@@ -24,16 +24,12 @@ func checkSchema(_ context.Context, x *examination) []Finding {
 	if len(t.Zoneless) == 0 {
 		return found
 	}
-	zone := x.Server.Store.Zone
-	if zone == nil {
-		zone = time.UTC
-	}
 	columns := strings.Join(t.Zoneless, ", ")
-	if x.ZoneGiven {
+	if zone := x.Server.Store.Zone; zone != nil {
 		return append(found, mend(Note, "", "%s hold instants without a time zone, read as %s", columns, zone))
 	}
 	return append(found, mend(Warn, "store.time_zone: the zone of the process that writes them (Better Auth 1.2: its local time; Drizzle's timestamp(): UTC)",
-		"%s hold instants without a time zone, and store.time_zone is not set: they are read as %s", columns, zone))
+		"%s hold instants without a time zone, and store.time_zone is not set: they are read as %s", columns, time.UTC))
 }
 
 func checkIndex(ctx context.Context, x *examination) []Finding {

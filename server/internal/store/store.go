@@ -203,8 +203,9 @@ type Description struct {
 	// Session and User are the tables as mapped.
 	Session, User TableDescription
 	// Zone is the zone in which the session's expiry is read, where its column has
-	// none; empty otherwise.
-	Zone string
+	// none; empty otherwise. ZoneAssumed: nobody said that it is this one.
+	Zone        string
+	ZoneAssumed bool
 }
 
 // TableDescription is one table as mapped.

@@ -99,6 +99,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err := s.discover(ctx, c.Schema); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.description.ZoneAssumed = s.description.Zone != "" && c.Zone == nil
 	return s, nil
 }
 
