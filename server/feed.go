@@ -40,7 +40,14 @@ func openSource(ctx context.Context, cfg StoreConfig, tokens secondary.Tokens, b
 	if err != nil {
 		return nil, errors.Join(err, keys.Close())
 	}
-	return secondary.NewNamed(secondary.NewFeed(keys, rows, cfg.Secondary.Preserve), tokens), nil
+	ending := feed.EndDelete
+	switch {
+	case cfg.preserved():
+		ending = feed.EndNow
+	case cfg.Secondary.Preserve:
+		ending = feed.EndPast
+	}
+	return secondary.NewNamed(secondary.NewFeed(keys, rows, ending), tokens), nil
 }
 
 func openRowsSource(ctx context.Context, cfg StoreConfig, bound time.Duration) (feed.Source, error) {

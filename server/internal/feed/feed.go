@@ -143,10 +143,27 @@ type Target struct {
 	// Also are tokens of sessions of the user that the store's own list may have lost;
 	// only with Except.
 	Also []string
-	// Keep ends rows rather than deletes them, as the issuer does where rows outlive
-	// their sessions: expiresAt becomes now.
-	Keep bool
+	// Ending says what becomes of rows.
+	Ending Ending
 }
+
+// Ending says what becomes of the row of a session that is ended.
+type Ending uint8
+
+// The endings.
+const (
+	// EndDelete deletes it.
+	EndDelete Ending = iota
+	// EndNow has its expiresAt become now, as the issuer leaves rows that outlive their
+	// sessions.
+	EndNow
+	// EndPast has it become a minute ago, where a row that is kept is still used: no
+	// clock that is behind the database's may take the session for good.
+	EndPast
+)
+
+// PastBy is how long ago EndPast is.
+const PastBy = time.Minute
 
 // Revoked is the outcome of a Revoke's transaction.
 type Revoked struct {

@@ -16,7 +16,7 @@ import (
 // there a row or not (V1), in one statement. An answer that was not received is the
 // only doubt that can be left.
 type revokeStatements struct {
-	deleting, ending removal
+	deleting, ending, past removal
 }
 
 // removal are the statements of one way to end rows.
@@ -30,11 +30,14 @@ func newRevokeStatements(c *catalog, m *schema.Mapping, system string, zone *tim
 		now += " AT TIME ZONE " + literal(zoneName(zone))
 	}
 	// Rows that are over already stay as they are, as the issuer leaves them.
-	set := fmt.Sprintf("UPDATE %s AS s SET %s = %s, %s = %s WHERE s.%s > %s AND ", table,
-		schema.Quote(expires), now, schema.Quote(m.Session.Fields["updatedAt"].Name), now, schema.Quote(expires), now)
+	set := func(end string) string {
+		return fmt.Sprintf("UPDATE %s AS s SET %s = %s, %s = %s WHERE s.%s > %s AND ", table,
+			schema.Quote(expires), end, schema.Quote(m.Session.Fields["updatedAt"].Name), now, schema.Quote(expires), end)
+	}
 	return revokeStatements{
 		deleting: newRemoval(c, m, system, "DELETE FROM "+table+" AS s WHERE "),
-		ending:   newRemoval(c, m, system, set),
+		ending:   newRemoval(c, m, system, set(now)),
+		past:     newRemoval(c, m, system, set(fmt.Sprintf("%s - interval '%d seconds'", now, int(feed.PastBy.Seconds())))),
 	}
 }
 
@@ -147,8 +150,11 @@ var errTarget = errors.New("name a token, a user and a session, or a user")
 // nobody, and is not sent.
 func (s revokeStatements) choose(t feed.Target) (string, []any, error) {
 	end := s.deleting
-	if t.Keep {
+	switch t.Ending {
+	case feed.EndNow:
 		end = s.ending
+	case feed.EndPast:
+		end = s.past
 	}
 	param := func(text string) any {
 		if !schema.Storable(text) {

@@ -34,15 +34,15 @@ type Keys interface {
 // so that a proof is as old as the older of the two (X3). Positions, eras and
 // revisions are pairs.
 type Feed struct {
-	keys Keys
-	rows feed.Source
-	keep bool
+	keys   Keys
+	rows   feed.Source
+	ending feed.Ending
 }
 
 var _ feed.Source = (*Feed)(nil)
 
-// NewFeed joins two feeds, which it closes. keep says that rows outlive their sessions.
-func NewFeed(keys Keys, rows feed.Source, keep bool) *Feed { return &Feed{keys, rows, keep} }
+// NewFeed joins two feeds, which it closes. ending says what becomes of rows.
+func NewFeed(keys Keys, rows feed.Source, ending feed.Ending) *Feed { return &Feed{keys, rows, ending} }
 
 // pair joins what belongs to the keys and what belongs to the rows.
 func pair(keys, rows string) string { return keys + "/" + rows }
@@ -155,7 +155,7 @@ func (f *Feed) Clean(ctx context.Context) error { return f.rows.Clean(ctx) }
 // Revoke implements [feed.Source]. The keys go first and the rows tell of it, so that
 // whoever hears of it and asks anew finds neither (S3).
 func (f *Feed) Revoke(ctx context.Context, target feed.Target) (feed.Revoked, error) {
-	target.Keep = f.keep
+	target.Ending = f.ending
 	ended, err := f.keys.End(ctx, target)
 	if err != nil {
 		return feed.Revoked{}, err

@@ -16,7 +16,7 @@ func TestRevokeOthersNotListed(t *testing.T) {
 	lost, _ := p.signIn("ann")
 	p.Do("DEL", prefix+"active-sessions-ann")
 	stays, session := p.signIn("ann")
-	f := secondary.NewNamed(p.openFeed(false), p.openWriter(redis.Release16, false))
+	f := secondary.NewNamed(p.openFeed(feed.EndDelete), p.openWriter(redis.Release16, false))
 	if _, err := f.Register(t.Context(), feedtest.Bound); err != nil {
 		t.Fatal(err)
 	}

@@ -339,8 +339,11 @@ func (f *Feed) Revoke(ctx context.Context, t feed.Target) (feed.Revoked, error) 
 		defer conn.Close()
 		return inTransaction(ctx, conn, func() error {
 			end := "DELETE FROM " + table + " WHERE "
-			if t.Keep {
-				end = f.endSQL()
+			switch t.Ending {
+			case feed.EndNow:
+				end = f.endSQL(0)
+			case feed.EndPast:
+				end = f.endSQL(feed.PastBy)
 			}
 			result, err := conn.ExecContext(ctx, end+where, args...)
 			if err != nil {
@@ -371,14 +374,16 @@ func (f *Feed) Revoke(ctx context.Context, t feed.Target) (feed.Revoked, error) 
 }
 
 // endSQL ends rows that are not over yet, as the issuer does where they outlive their
-// sessions: expiresAt becomes now, in the form that the column has.
-func (f *Feed) endSQL() string {
+// sessions: expiresAt becomes so long ago, and updatedAt now, in the forms that the
+// columns have.
+func (f *Feed) endSQL(ago time.Duration) string {
 	expires, updated := schema.Quote(f.mapping.Session.Fields["expiresAt"].Name), schema.Quote(f.mapping.Session.Fields["updatedAt"].Name)
-	const ms = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
-	now := func(column string) string {
-		return fmt.Sprintf("CASE WHEN typeof(%[1]s) <> 'integer' THEN strftime('%%Y-%%m-%%dT%%H:%%M:%%fZ', 'now') WHEN %[1]s < 100000000000 THEN %[2]s / 1000 ELSE %[2]s END", column, ms)
+	at := func(column string, ago time.Duration) string {
+		ms := fmt.Sprintf("(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - %d)", ago.Milliseconds())
+		return fmt.Sprintf("CASE WHEN typeof(%[1]s) <> 'integer' THEN strftime('%%Y-%%m-%%dT%%H:%%M:%%fZ', 'now', '-%[3]d seconds') WHEN %[1]s < 100000000000 THEN %[2]s / 1000 ELSE %[2]s END", column, ms, int(ago.Seconds()))
 	}
-	return fmt.Sprintf("UPDATE %s SET %s = %s, %s = %s WHERE %s > %s AND ", f.mapping.Session.SQL(), expires, now(expires), updated, now(updated), expires, now(expires))
+	end := at(expires, ago)
+	return fmt.Sprintf("UPDATE %s SET %s = %s, %s = %s WHERE %s > %s AND ", f.mapping.Session.SQL(), expires, end, updated, at(updated, 0), expires, end)
 }
 
 // A revision is LIFE,ID: all events up to one.
