@@ -204,6 +204,20 @@ func withhold(text, token string) string {
 	return text
 }
 
+// Remedy returns the advice for somebody who knows that the verdict is wrong, since the
+// issuer's is another: the first that names a setting, else the first.
+func (e *Explanation) Remedy() (a Advice, ok bool) {
+	for _, a := range e.Advice {
+		if a.Setting != "" && !strings.HasPrefix(a.Setting, "none: ") {
+			return a, true
+		}
+	}
+	if len(e.Advice) == 0 {
+		return Advice{}, false
+	}
+	return e.Advice[0], true
+}
+
 func (e *Explanation) step(name string, ok bool, format string, args ...any) {
 	e.Steps = append(e.Steps, Step{Name: name, OK: ok, Detail: fmt.Sprintf(format, args...)})
 }

@@ -110,11 +110,8 @@ func (x *examination) disagreement(ctx context.Context, what string) Finding {
 	e, _ := x.authority.Explain(ctx, x.Now(), x.source(), x.credential())
 	f := mend(Fail, "sessiond explain shows the same trace with advice", "%s", what)
 	f.Trace = e.Steps
-	for _, advice := range e.Advice {
-		if advice.Setting != "" {
-			f.Fix = advice.Setting + ": " + advice.Cause
-			break
-		}
+	if advice, ok := e.Remedy(); ok && advice.Setting != "" {
+		f.Fix = advice.Setting + ": " + advice.Cause
 	}
 	return f
 }

@@ -155,11 +155,8 @@ func (c *Checker) report(ctx context.Context, credential authority.Credential, r
 	for n, step := range e.Steps {
 		attributes = append(attributes, fmt.Sprintf("step%d", n+1), step.Name+": "+step.Detail)
 	}
-	for _, advice := range e.Advice {
-		if advice.Setting != "" {
-			attributes = append(attributes, "fault", string(advice.Fault), "look_at", advice.Setting)
-			break
-		}
+	if advice, ok := e.Remedy(); ok {
+		attributes = append(attributes, "fault", string(advice.Fault), "look_at", advice.Setting)
 	}
 	if err != nil {
 		attributes = append(attributes, "error", err)
