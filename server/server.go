@@ -39,8 +39,6 @@ import (
 // preset is three times as long.
 const keepaliveMinTime = 10 * time.Second
 
-// readinessInterval is how often the store is asked whether it is there, for the
-// health service.
 // How the store is read: few statements at a time, so that many misses share one.
 const (
 	maxReads    = 4
@@ -52,6 +50,8 @@ const (
 // forget everything.
 const watchQueue = 1024
 
+// readinessInterval is how often the store is asked whether it is there, for the
+// health service.
 const readinessInterval = 2 * time.Second
 
 // Server is a configured sessiond.

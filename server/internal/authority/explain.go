@@ -36,7 +36,7 @@ type Explanation struct {
 
 // Step is one step of a decision.
 type Step struct {
-	// Name is the step: intake, pick, decode, signature, session_data, lookup, decide, clues.
+	// Name is the step: intake, pick, decode, signature, session_data, lookup, clues, decide.
 	Name string `json:"name"`
 	// OK reports whether the decision went on after it.
 	OK bool `json:"ok"`
@@ -61,8 +61,8 @@ type Source interface {
 
 // Explain decides as Validate does, by the same calls, and says how. The error
 // is that of the store, where it could not be asked; the Explanation then holds
-// the steps up to there. Of a token that is not found it asks the store where else
-// the session might be.
+// the steps up to there. It asks the store for more than a verdict takes: clues, and
+// what else the credential may stand for.
 func (a *Authority) Explain(ctx context.Context, now time.Time, src Source, c Credential) (Explanation, error) {
 	get := func(token string, form TokenForm) (cache.Answer, error) {
 		q := a.question(Call{Now: now, Arrived: clock.Now()}, token)

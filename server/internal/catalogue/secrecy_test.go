@@ -39,7 +39,7 @@ const piece = 6
 // tokens and secrets in the place of names included, and looks for any six bytes of a
 // token, a signature or a secret in what explain says.
 func TestNoPieceIsTold(t *testing.T) {
-	w := newWorld()
+	w := newWorld(t)
 	verdicts := map[string]int{}
 	for range outputs(t) {
 		a, c := w.authorities[w.IntN(len(w.authorities))], w.credential()
@@ -82,7 +82,8 @@ type world struct {
 	likely      []uint64 // a filter before windows
 }
 
-func newWorld() *world {
+func newWorld(t *testing.T) *world {
+	t.Helper()
 	w := &world{
 		Rand: rand.New(rand.NewPCG(20261128, 1)), now: time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC),
 		records: map[string]*store.Record{}, windows: map[uint64]bool{}, likely: make([]uint64, 1<<14),
@@ -142,7 +143,7 @@ func newWorld() *world {
 			}
 			a, err := authority.New(cfg, w)
 			if err != nil {
-				panic(err)
+				t.Fatal(err)
 			}
 			w.authorities = append(w.authorities, a)
 		}

@@ -72,6 +72,29 @@ type issuer struct {
 func startIssuers(t *testing.T, version string, seed uint64, cs []configuration) []*issuer {
 	t.Helper()
 	issuers, text := prepareStores(t, version, cs)
+	begun := time.Now()
+	ready := startNode(t, "issuer: ready ", []string{"VERSION=" + version, "SEED=" + strconv.FormatUint(seed, 10), "ISSUERS=" + text}, "--disable-warning=ExperimentalWarning", "issuer.mjs")
+	t.Logf("ready after %v", time.Since(begun))
+	var told struct {
+		Batch   int
+		Issuers []json.RawMessage
+	}
+	if err := json.Unmarshal([]byte(ready), &told); err != nil {
+		t.Fatal(err)
+	}
+	for n, i := range issuers {
+		i.url = fmt.Sprintf("http://127.0.0.1:%d/%d", told.Batch, n)
+		if err := json.Unmarshal(told.Issuers[n], i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return issuers
+}
+
+// startNode runs a script of the issuers' until the test ends, and returns what follows a
+// prefix on its output.
+func startNode(t *testing.T, prefix string, env []string, args ...string) string {
+	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Fatalf("Node.js 20 or later is wanted: make prepare installs it (%v)", err)
@@ -79,8 +102,8 @@ func startIssuers(t *testing.T, version string, seed uint64, cs []configuration)
 	if _, err := os.Stat(filepath.Join("issuer", "node_modules", "better-auth-1.7", "package.json")); err != nil {
 		t.Fatalf("the issuers are not installed: run make prepare (%v)", err)
 	}
-	cmd := exec.CommandContext(t.Context(), node, "--disable-warning=ExperimentalWarning", "issuer.mjs")
-	cmd.Dir, cmd.Env = "issuer", []string{"VERSION=" + version, "SEED=" + strconv.FormatUint(seed, 10), "ISSUERS=" + text, "PATH=" + os.Getenv("PATH"), "TZ=UTC"}
+	cmd := exec.CommandContext(t.Context(), node, args...)
+	cmd.Dir, cmd.Env = "issuer", append(env, "PATH="+os.Getenv("PATH"), "TZ=UTC")
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -100,29 +123,14 @@ func startIssuers(t *testing.T, version string, seed uint64, cs []configuration)
 			t.Logf("the issuer printed:\n%s", errs.Bytes()[:min(errs.Len(), 4096)])
 		}
 	})
-	begun := time.Now()
 	lines := bufio.NewReaderSize(out, 1<<20)
 	for {
 		line, err := lines.ReadString('\n')
 		if err != nil {
 			t.Fatalf("the issuer is not ready: %v", err)
 		}
-		if text, ok := strings.CutPrefix(line, "issuer: ready "); ok {
-			t.Logf("ready after %v", time.Since(begun))
-			var told struct {
-				Batch   int
-				Issuers []json.RawMessage
-			}
-			if err := json.Unmarshal([]byte(text), &told); err != nil {
-				t.Fatal(err)
-			}
-			for n, i := range issuers {
-				i.url = fmt.Sprintf("http://127.0.0.1:%d/%d", told.Batch, n)
-				if err := json.Unmarshal(told.Issuers[n], i); err != nil {
-					t.Fatal(err)
-				}
-			}
-			return issuers
+		if text, ok := strings.CutPrefix(line, prefix); ok {
+			return strings.TrimSpace(text)
 		}
 	}
 }

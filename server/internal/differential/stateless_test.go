@@ -1,7 +1,6 @@
 package differential_test
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
@@ -10,12 +9,10 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -68,7 +65,7 @@ func differStateless(t *testing.T, c statelessCase, count int, seed uint64) {
 	if c.keys {
 		env = append(env, "KEYS="+keys)
 	}
-	if err := json.Unmarshal([]byte(statelessIssuer(t, append(env, "ROLE=make"), "issuer: made ")), &made); err != nil {
+	if err := json.Unmarshal([]byte(startNode(t, "issuer: made ", append(env, "ROLE=make"), "stateless.mjs")), &made); err != nil {
 		t.Fatal(err)
 	}
 	flags := map[string]string{"store.driver": server.DriverNone, "issuer.version": c.version, "issuer.base_url": "http://127.0.0.1:3000", "issuer.bearer": "true"}
@@ -82,7 +79,7 @@ func differStateless(t *testing.T, c statelessCase, count int, seed uint64) {
 			t.Fatal(err)
 		}
 	}
-	judge := "http://127.0.0.1:" + statelessIssuer(t, append(env, "ROLE=judge"), "issuer: judges ")
+	judge := "http://127.0.0.1:" + startNode(t, "issuer: judges ", append(env, "ROLE=judge"), "stateless.mjs")
 	a, _ := open(t, flags, []string{"SESSIOND_ISSUER_SECRET=" + secret})
 
 	g := &statelessGenerator{&generator{
@@ -186,46 +183,6 @@ func oddBearer(h header) bool {
 	}
 	left := strings.Replace(*h.authorization, "Bearer ", "", 1)
 	return left == "" || strings.EqualFold(left, "Bearer") || strings.ContainsAny(left, " \t")
-}
-
-// statelessIssuer starts a process and returns what follows a prefix on its output.
-func statelessIssuer(t *testing.T, env []string, prefix string) string {
-	t.Helper()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Fatalf("Node.js 20 or later is wanted: make prepare installs it (%v)", err)
-	}
-	cmd := exec.CommandContext(t.Context(), node, "stateless.mjs")
-	cmd.Dir, cmd.Env = "issuer", append(env, "PATH="+os.Getenv("PATH"), "TZ=UTC")
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 15 * time.Second
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cmd.Wait(); err != nil && t.Context().Err() == nil {
-			t.Errorf("issuer: %v", err)
-		}
-		if t.Failed() {
-			t.Logf("the issuer printed:\n%s", errs.Bytes()[:min(errs.Len(), 4096)])
-		}
-	})
-	lines := bufio.NewReaderSize(out, 1<<20)
-	for {
-		line, err := lines.ReadString('\n')
-		if err != nil {
-			t.Fatalf("the issuer is not ready (make prepare installs it): %v", err)
-		}
-		if text, ok := strings.CutPrefix(line, prefix); ok {
-			return strings.TrimSpace(text)
-		}
-	}
 }
 
 // askStateless asks the process that knows of nobody, with its clock at an instant.

@@ -65,8 +65,7 @@ func (s *Service) GetIntake(context.Context, *sessiondv1.GetIntakeRequest) (*ses
 	return s.intake, nil
 }
 
-// Validate decides one credential. Until the authority caches, every answer is
-// read from the store after the call arrived, so any max_age is met.
+// Validate decides one credential.
 func (s *Service) Validate(ctx context.Context, req *sessiondv1.ValidateRequest) (*sessiondv1.ValidateResponse, error) {
 	call, err := s.arrival(req.GetMaxAge(), req.GetAtLeast())
 	if err != nil {
